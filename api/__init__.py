@@ -1,0 +1,1 @@
+"""Thin Flask: parse, one call into jobs, answer."""

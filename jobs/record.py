@@ -1,0 +1,148 @@
+"""The durable record around a request: frozen plain data with encode and decode.
+
+In Redis a job is one hash, `<prefix>job:<id>`, whose fields are this record's: strings as they are,
+numbers in decimal, composites as JSON, None left out. The Lua scripts change single fields.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Mapping
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, TypeAdapter
+from ulid import ULID
+
+from jobs.states import State
+from pipeline.request import Request
+
+SCHEMA = 1
+
+
+class Artifact(BaseModel):
+    """One finished file of a job."""
+
+    model_config = ConfigDict(frozen=True)
+
+    kind: str
+    """video or image (later: thumbnail, spritesheet)."""
+    key: str
+    """Where it lies in the artifact store: jobs/<id>/<fence>/<file>."""
+    content_type: str
+    size_bytes: int
+    sha256: str
+    width: int
+    height: int
+    num_frames: int
+    fps: int
+    seed: int
+
+
+class JobError(BaseModel):
+    """Why a job failed."""
+
+    model_config = ConfigDict(frozen=True)
+
+    code: str
+    message: str
+
+
+class Progress(BaseModel):
+    """Where a running job stands: step of steps within a stage."""
+
+    model_config = ConfigDict(frozen=True)
+
+    stage: str
+    step: int
+    steps: int
+
+
+class Usage(BaseModel):
+    """What a finished job cost."""
+
+    model_config = ConfigDict(frozen=True)
+
+    device_s: float
+    """Seconds from Run to Done times the gang's devices."""
+    peak_memory_bytes: int
+    timings_s: dict[str, float]
+    """Seconds by stage, of the attempt that finished."""
+    started_at: float
+    """Unix seconds when rank 0 began."""
+    ended_at: float
+    """Unix seconds when rank 0 had its last file closed."""
+
+
+class Job(BaseModel):
+    """The record. `fence` is set while a worker holds the job: attempt + random nonce, the right to
+    write. Times are unix seconds.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    id: str
+    schema_version: int = SCHEMA
+    owner: str
+    state: State = State.QUEUED
+    request: Request
+    priority: int = 0
+    created_at: float
+    started_at: float | None = None
+    """When the running or last attempt was claimed."""
+    completed_at: float | None = None
+    """When the job reached its terminal state, whichever it is."""
+    attempt: int = 0
+    fence: str = ""
+    beat: int = 0
+    release: int = 0
+    """Number of the last release; a claim must bring it."""
+    failures: int = 0
+    lost: int = 0
+    worker: str = ""
+    progress: Progress | None = None
+    artifacts: tuple[Artifact, ...] = ()
+    error: JobError | None = None
+    usage: Usage | None = None
+    webhook_url: str | None = None
+
+    @property
+    def model(self) -> str:
+        """The served model's name; also the name of its Celery queue's suffix."""
+        return self.request.model
+
+
+def new_id(kind: str = "video") -> str:
+    """A fresh id: kind + ULID, sortable by time, safe in paths."""
+    return f"{kind}_{ULID()}"
+
+
+def new_nonce() -> str:
+    """The random part of a fence."""
+    return secrets.token_hex(4)
+
+
+_COMPOSITE: dict[str, TypeAdapter[Any]] = {
+    "request": TypeAdapter(Request),
+    "progress": TypeAdapter(Progress),
+    "artifacts": TypeAdapter(tuple[Artifact, ...]),
+    "error": TypeAdapter(JobError),
+    "usage": TypeAdapter(Usage),
+}
+
+
+def encode(job: Job) -> dict[str, str]:
+    """The hash's fields."""
+    return {
+        name: _COMPOSITE[name].dump_json(value).decode() if name in _COMPOSITE else str(value)
+        for name, value in job
+        if value is not None and value != ()
+    }
+
+
+def decode(fields: Mapping[str, str]) -> Job:
+    """The record from the hash's fields; fields that this version does not know are left out."""
+    data: dict[str, Any] = {name: fields[name] for name in Job.model_fields if name in fields}
+    for name, adapter in _COMPOSITE.items():
+        if name in data:
+            data[name] = adapter.validate_json(data[name])
+    return Job.model_validate(data)

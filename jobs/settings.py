@@ -1,0 +1,113 @@
+"""Every setting of the service, in one class: `RUSHES_<NAME>` in the environment.
+
+What a model is and how its gangs run is not here but in `pipeline.options` (command line).
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal, Self
+
+from pydantic import Field, SecretStr, ValidationError, model_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from jobs.errors import SettingsError
+
+LogLevel = Literal["debug", "info", "warning", "error"]
+
+
+class Settings(BaseSettings):
+    """The service's settings; every role (api, relay, worker, flower, serve) reads the same."""
+
+    model_config = SettingsConfigDict(env_prefix="RUSHES_", frozen=True, extra="ignore")
+
+    home: Path = Path("~/.rushes")
+    """Data of everything embedded: Redis, artifacts on disk, logs, attempts."""
+    log_level: LogLevel = "info"
+
+    host: str = "127.0.0.1"
+    port: int = Field(default=30000, ge=1, le=65535)
+    flower_port: int = Field(default=5555, ge=1, le=65535)
+    max_body_bytes: int = Field(default=16 * 2**20, ge=1024)
+
+    redis_url: str | None = None
+    """Omitted: `serve` starts an embedded server and tells the others where it is."""
+    redis_prefix: str = "rushes:"
+    max_queued: int = Field(default=10_000, ge=1)
+    """Jobs that may wait, all owners and models together; beyond it 429."""
+    retention_s: int = Field(default=7 * 86400, ge=60)
+    """How long a finished job's record and artifacts are kept."""
+
+    beat_s: float = Field(default=2.0, gt=0)
+    """A worker raises the beat of a job that it holds this often."""
+    lease_s: float = Field(default=15.0, gt=0)
+    """A job whose beat the relay saw unchanged for this long is requeued."""
+    release_ttl_s: float = Field(default=5.0, gt=0)
+    """A release that nobody claimed within this time returns to the order."""
+    max_failures: int = Field(default=5, ge=1)
+    max_lost: int = Field(default=10, ge=1)
+    cancel_grace_s: float = Field(default=10.0, gt=0)
+    """A gang that has not stopped a cancelled job by then is killed."""
+    drain_s: float = Field(default=10.0, gt=0)
+    """A worker told to stop hands back its job and is gone within this time."""
+    gang_start_s: float = Field(default=900.0, gt=0)
+    """A gang that is not Ready by then is killed and started again."""
+
+    artifacts: Literal["disk", "s3"] = "disk"
+    s3_endpoint_url: str | None = None
+    """Omitted: AWS."""
+    s3_public_endpoint_url: str | None = None
+    """Where clients reach the store; presigned links are made for it. Omitted: s3_endpoint_url."""
+    s3_region: str = "us-east-1"
+    s3_bucket: str | None = None
+    s3_prefix: str = ""
+    s3_access_key_id: str | None = None
+    """Omitted: boto3's own chain (profile, instance role, ...)."""
+    s3_secret_access_key: SecretStr | None = None
+    s3_path_style: bool = True
+    s3_link_s: int = Field(default=3600, ge=1, le=7 * 86400)
+    """Lifetime of a presigned link."""
+
+    webhook_secret: SecretStr | None = None
+    """`whsec_` + base64 of 24 to 64 bytes; required for requests that name a webhook_url."""
+    webhook_private: bool = False
+    """Allow webhook targets on private, loopback and link-local addresses."""
+    webhook_timeout_s: float = Field(default=20.0, gt=0, le=60)
+
+    @model_validator(mode="after")
+    def _fit_together(self) -> Self:
+        if self.lease_s < 3 * self.beat_s:
+            raise ValueError(
+                f"RUSHES_LEASE_S {self.lease_s:g} must be at least three beats: raise it to "
+                f"{3 * self.beat_s:g} or lower RUSHES_BEAT_S {self.beat_s:g}"
+            )
+        if self.artifacts == "s3" and not self.s3_bucket:
+            raise ValueError("RUSHES_ARTIFACTS=s3 needs a bucket: set RUSHES_S3_BUCKET")
+        if (self.s3_access_key_id is None) != (self.s3_secret_access_key is None):
+            raise ValueError(
+                "set both RUSHES_S3_ACCESS_KEY_ID and RUSHES_S3_SECRET_ACCESS_KEY, or neither"
+            )
+        return self
+
+    @property
+    def home_path(self) -> Path:
+        """`home` with ~ expanded, absolute."""
+        return self.home.expanduser().absolute()
+
+
+def load_settings(**overrides: object) -> Settings:
+    """Read the environment; `overrides` (from the command line) win where not None.
+
+    Raises:
+        SettingsError: one line naming the variable and how to fix it.
+    """
+    given = {name: value for name, value in overrides.items() if value is not None}
+    try:
+        return Settings(**given)  # type: ignore[arg-type]
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        message = first["msg"].removeprefix("Value error, ")
+        if first["loc"]:
+            name = f"RUSHES_{str(first['loc'][0]).upper()}"
+            message = f"{name}: {message[:1].lower()}{message[1:]}, got {first['input']!r}"
+        raise SettingsError(message) from None

@@ -1,0 +1,183 @@
+"""The words between a gang's parent and its rank 0: one JSON object a line over a private pipe.
+
+Parent -> rank 0: Init, Run, Cancel, Stop. Rank 0 -> parent: Ready, Progress, Done, Failed.
+A gang runs one Run at a time; `run_id` lets either side drop what belongs to an earlier one. Both
+ends must speak the same VERSION. Bulk data crosses as files in `directory`, never in JSON.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
+
+from pipeline.limits import ModelCard
+from pipeline.options import EngineOptions
+from pipeline.request import Request
+
+VERSION = 1
+
+
+class Message(BaseModel):
+    """Base of every message."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Init(Message):
+    """The first message: what to load and how to share it. `num_gpus` is this gang's, dp left out."""
+
+    type: Literal["init"] = "init"
+    version: int = VERSION
+    options: EngineOptions
+    num_gpus: int
+
+
+class DeviceInfo(Message):
+    """One rank's device as the rank sees it."""
+
+    rank: int
+    pid: int
+    device: str
+    name: str
+    memory_bytes: int
+
+
+class Ready(Message):
+    """The model is loaded and every rank is warm."""
+
+    type: Literal["ready"] = "ready"
+    version: int = VERSION
+    card: ModelCard
+    platform: str
+    backend: str
+    """torch.distributed's backend for device tensors."""
+    dtype: str
+    degrees: dict[str, int]
+    """cfg, ring, ulysses, tp."""
+    devices: tuple[DeviceInfo, ...]
+    load_s: float
+    fallbacks: tuple[str, ...] = ()
+    """What runs otherwise than asked for, in words; shown in /health."""
+
+
+class RunItem(Message):
+    """One output: the request and the file name (inside `directory`) to write it to."""
+
+    request: Request
+    file: str
+    return_frames: bool = False
+    """Also write the frames, uint8 [F, H, W, 3], beside the file as `<file>.npy`."""
+
+
+class Run(Message):
+    """Generate `items`, one after the other, into `directory`."""
+
+    type: Literal["run"] = "run"
+    run_id: str
+    directory: str
+    items: tuple[RunItem, ...] = Field(min_length=1)
+
+
+class Cancel(Message):
+    """Stop this run at the next step boundary; rank 0 answers Failed with code `cancelled`."""
+
+    type: Literal["cancel"] = "cancel"
+    run_id: str
+
+
+class Stop(Message):
+    """Leave in order."""
+
+    type: Literal["stop"] = "stop"
+
+
+class Progress(Message):
+    """Where a run stands: step `step` of `steps` of a stage is done."""
+
+    type: Literal["progress"] = "progress"
+    run_id: str
+    item: int
+    stage: str
+    step: int
+    steps: int
+
+
+class ItemResult(Message):
+    """One finished output."""
+
+    file: str
+    content_type: str
+    size_bytes: int
+    width: int
+    height: int
+    num_frames: int
+    fps: int
+    seed: int
+    timings_s: dict[str, float]
+    """Seconds by stage."""
+
+
+class Done(Message):
+    """Every item of the run lies on disk."""
+
+    type: Literal["done"] = "done"
+    run_id: str
+    results: tuple[ItemResult, ...]
+    started_at: float
+    """Unix seconds when rank 0 began."""
+    ended_at: float
+    """Unix seconds when rank 0 had the last file closed."""
+    peak_memory_bytes: int
+
+
+class Failed(Message):
+    """The run ended without a result; the gang is alive and takes the next one.
+
+    With an empty `run_id`: the gang could not start.
+    """
+
+    type: Literal["failed"] = "failed"
+    run_id: str
+    code: Literal["cancelled", "invalid_request", "out_of_memory", "error"]
+    message: str
+
+
+ToRank = Annotated[Init | Run | Cancel | Stop, Field(discriminator="type")]
+FromRank = Annotated[Ready | Progress | Done | Failed, Field(discriminator="type")]
+
+_TO_RANK: TypeAdapter[ToRank] = TypeAdapter(ToRank)
+_FROM_RANK: TypeAdapter[FromRank] = TypeAdapter(FromRank)
+
+
+class ProtocolError(Exception):
+    """The other end said something that this version does not know."""
+
+
+def encode(message: Message) -> bytes:
+    """One line, newline included."""
+    return message.model_dump_json().encode() + b"\n"
+
+
+def decode_to_rank(line: bytes) -> ToRank:
+    """Read a line that the parent wrote.
+
+    Raises:
+        ProtocolError: unknown or malformed.
+    """
+    try:
+        return _TO_RANK.validate_json(line)
+    except ValueError as error:
+        raise ProtocolError(f"cannot read {line[:200]!r}: {error}") from error
+
+
+def decode_from_rank(line: bytes) -> FromRank:
+    """Read a line that rank 0 wrote.
+
+    Raises:
+        ProtocolError: unknown or malformed.
+    """
+    try:
+        return _FROM_RANK.validate_json(line)
+    except ValueError as error:
+        raise ProtocolError(f"cannot read {line[:200]!r}: {error}") from error

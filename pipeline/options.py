@@ -1,0 +1,59 @@
+"""How a model is served: the options that `serve`, `worker`, `generate` and DiffGenerator share."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from pipeline.layout import Layout
+
+Device = Literal["xpu", "cuda", "cpu"]
+DType = Literal["bfloat16", "float16", "float32"]
+
+
+class EngineOptions(BaseModel):
+    """One served model and how its gangs run it. Frozen and JSON-ready: Init carries it to the ranks."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    model_path: str = Field(min_length=1)
+    """A Diffusers directory or a hub id."""
+    served_model_name: str | None = None
+    """The name that clients use; the path's last part when omitted."""
+    workload_type: str | None = None
+    """Serve only this workload of those that the model knows."""
+    num_gpus: int | None = Field(default=None, ge=1)
+    """Devices of all gangs; omitted: 1, on CPU 2."""
+    dp_size: int | None = Field(default=None, ge=1)
+    sp_degree: int | None = Field(default=None, ge=1)
+    ulysses_degree: int | None = Field(default=None, ge=1)
+    ring_degree: int | None = Field(default=None, ge=1)
+    tp_size: int | None = Field(default=None, ge=1)
+    enable_cfg_parallel: bool = False
+    device: Device | None = None
+    """Omitted: the first of xpu, cuda, cpu that is there."""
+    dtype: DType | None = None
+    """Omitted: bfloat16 on an accelerator, float32 on CPU."""
+
+    @property
+    def name(self) -> str:
+        """The name clients use."""
+        return self.served_model_name or self.model_path.rstrip("/").rsplit("/", 1)[-1]
+
+    def layout(self, *, num_gpus: int, heads: int | None = None) -> Layout:
+        """The layout that these options ask for on `num_gpus` devices.
+
+        Raises:
+            ValueError: degrees that do not fit, with the numbers.
+        """
+        return Layout.plan(
+            num_gpus,
+            dp_size=self.dp_size,
+            sp_degree=self.sp_degree,
+            ulysses_degree=self.ulysses_degree,
+            ring_degree=self.ring_degree,
+            tp_size=self.tp_size,
+            enable_cfg_parallel=self.enable_cfg_parallel,
+            heads=heads,
+        )

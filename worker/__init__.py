@@ -1,0 +1,1 @@
+"""The Celery side: claim, gang, store, finish."""
