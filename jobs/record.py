@@ -74,8 +74,9 @@ class Usage(BaseModel):
 
 
 class Job(BaseModel):
-    """The record. `fence` is set while a worker holds the job: attempt + random nonce, the right to
-    write. Times are unix seconds.
+    """The record; times are unix seconds.
+
+    `fence` is set while a worker holds the job: attempt + random nonce, the right to write.
     """
 
     model_config = ConfigDict(frozen=True)

@@ -65,8 +65,7 @@ class Layout:
         dp 1, tp 1, cfg 2 only with CFG parallel asked for, sp = num_gpus / (dp x cfg x tp), ulysses
         = the largest divisor of sp that divides heads / tp, ring = the rest.
 
-        Args:
-            heads: attention heads of the transformer; None skips what depends on them.
+        `heads` are the transformer's attention heads; None skips what depends on them.
 
         Raises:
             ValueError: with the numbers that do not fit.
@@ -103,11 +102,10 @@ class Layout:
 
 def _split(sp: int, ulysses: int | None, ring: int | None, heads: int | None) -> tuple[int, int]:
     """Ulysses and ring degrees whose product is `sp`."""
-    if ulysses is None and ring is None:
-        ulysses = max(u for u in _divisors(sp) if heads is None or heads % u == 0)
-    if ulysses is None:
-        assert ring is not None
+    if ulysses is None and ring is not None:
         ulysses = sp // ring
+    if ulysses is None:
+        ulysses = max(u for u in _divisors(sp) if heads is None or heads % u == 0)
     if ring is None:
         ring = sp // ulysses
     if ulysses * ring != sp:

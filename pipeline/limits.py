@@ -54,7 +54,7 @@ class ModelCard(BaseModel):
     """Frames are k times it plus one: the VAE's temporal stride."""
 
     def check(
-        self, field: str, value: float, least: float, most: float, *, multiple_of: int = 1
+        self, field: str, value: float, least: float, most: float, *, multiple_of: int | None = None
     ) -> None:
         """Hold one number against its bounds (both allowed).
 
@@ -63,7 +63,7 @@ class ModelCard(BaseModel):
         """
         if not least <= value <= most:
             raise RequestError(field, value, f"must be from {least:g} to {most:g}")
-        if value % multiple_of:
+        if multiple_of is not None and value % multiple_of:
             raise RequestError(field, value, f"must be a multiple of {multiple_of}")
 
 

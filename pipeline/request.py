@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Self, TypeVar
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic_core import PydanticCustomError
 
 from pipeline.limits import ModelCard, RequestError
 
@@ -23,7 +24,7 @@ MAX_SEED = 2**53 - 1  # the largest integer that every JSON reader keeps exact
 def _no_bool(value: object) -> object:
     """Pydantic's lax mode reads `true` as 1; nobody means that."""
     if isinstance(value, bool):
-        raise ValueError("must be a number, not a boolean")
+        raise PydanticCustomError("no_bool", "must be a number, not a boolean")
     return value
 
 

@@ -1,0 +1,36 @@
+import pytest
+
+from jobs.errors import SettingsError
+from jobs.settings import Settings, load_settings
+
+
+def test_the_environment_is_read_and_the_command_line_wins(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RUSHES_PORT", "31000")
+    monkeypatch.setenv("RUSHES_REDIS_PREFIX", "a:")
+    assert load_settings().port == 31000
+    settings = load_settings(port=32000, host=None)
+    assert (settings.port, settings.host, settings.redis_prefix) == (32000, "127.0.0.1", "a:")
+
+
+@pytest.mark.parametrize(
+    ("bad", "words"),
+    [
+        ({"lease_s": 3}, "at least three beats: raise it to 6 or lower RUSHES_BEAT_S 2"),
+        ({"port": 99999}, "RUSHES_PORT"),
+        ({"artifacts": "s3"}, "set RUSHES_S3_BUCKET"),
+        ({"artifacts": "tape"}, "RUSHES_ARTIFACTS"),
+        ({"s3_access_key_id": "a"}, "RUSHES_S3_SECRET_ACCESS_KEY"),
+    ],
+)
+def test_a_contradiction_is_refused_in_one_line(bad: dict[str, object], words: str) -> None:
+    with pytest.raises(SettingsError) as caught:
+        load_settings(**bad)
+    assert words in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_secrets_do_not_show() -> None:
+    settings = Settings.model_validate(
+        {"s3_access_key_id": "id", "s3_secret_access_key": "hidden", "webhook_secret": "hidden"}
+    )
+    assert "hidden" not in repr(settings)
