@@ -1,0 +1,134 @@
+"""The processes of one gang as one of them sees it: who it is, its device, its groups.
+
+Small words between ranks (requests, decisions) go over a CPU group of their own, apart from the
+device's backend; tensors go through `collectives`.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+
+import torch
+import torch.distributed as dist
+from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
+
+from pipeline.layout import Layout
+from pipeline.options import Device
+from pipeline.platforms import Platform, find
+
+# An idle gang waits for its next request in a broadcast, however long that takes; a peer's death
+# ends the wait at once.
+_IDLE = timedelta(days=365)
+_STUCK = timedelta(minutes=30)
+
+
+@dataclass(frozen=True)
+class Ranks:
+    """This rank among the ranks of its gang. Every method but `leave` must be called by all."""
+
+    rank: int
+    world_size: int
+    device: torch.device
+    platform: Platform
+    backend: str
+    """torch.distributed's backend for device tensors."""
+    control: dist.ProcessGroup
+    """gloo, for words and decisions."""
+
+    def broadcast_text(self, text: str | None) -> str:
+        """Rank 0's text on every rank; what the others pass is ignored.
+
+        Waits without bound for rank 0.
+        """
+        data = (text or "").encode() if self.rank == 0 else b""
+        size = torch.tensor([len(data)])
+        dist.broadcast(size, src=0, group=self.control)
+        content = _bytes(data, int(size))
+        dist.broadcast(content, src=0, group=self.control)
+        return content.numpy().tobytes().decode()
+
+    def agree(self, flag: bool) -> bool:
+        """Rank 0's flag on every rank."""
+        agreed = torch.tensor([int(flag)])
+        dist.broadcast(agreed, src=0, group=self.control)
+        return bool(agreed)
+
+    def gather_text(self, text: str) -> list[str]:
+        """Every rank's text, in rank order, on every rank."""
+        data = text.encode()
+        sizes = [torch.zeros(1, dtype=torch.int64) for _ in range(self.world_size)]
+        dist.all_gather(sizes, torch.tensor([len(data)]), group=self.control)
+        longest = max(int(size) for size in sizes)
+        contents = [torch.empty(longest, dtype=torch.uint8) for _ in sizes]
+        dist.all_gather(contents, _bytes(data, longest), group=self.control)
+        return [
+            content[: int(size)].numpy().tobytes().decode()
+            for content, size in zip(contents, sizes, strict=True)
+        ]
+
+    def mesh(self, layout: Layout) -> DeviceMesh:
+        """Groups named `cfg`, `ring`, `ulysses` and `tp`, ranks numbered as `Layout` documents.
+
+        Raises:
+            ValueError: the layout is of another size, or of degrees that are not built yet.
+        """
+        if layout.gang_size != self.world_size:
+            raise ValueError(f"a gang of {self.world_size} ranks cannot be laid out as {layout}")
+        for degree in ("ring", "tp"):
+            if getattr(layout, degree) > 1:
+                raise ValueError(
+                    f"{degree} degree {getattr(layout, degree)} is not built yet: it comes with the "
+                    "pipeline issue (4); use ulysses and cfg"
+                )
+        return init_device_mesh(
+            self.device.type,
+            (layout.cfg, layout.ring, layout.ulysses, layout.tp),
+            mesh_dim_names=("cfg", "ring", "ulysses", "tp"),
+        )
+
+    def leave(self) -> None:
+        """Close the groups; the process may end afterwards or join another gang."""
+        if dist.is_initialized():
+            dist.destroy_process_group()
+
+
+def join(*, rank: int, world_size: int, rendezvous: Path, device: Device | None) -> Ranks:
+    """Meet the gang's other ranks.
+
+    Args:
+        rank: this process's number, from 0.
+        world_size: how many processes the gang has.
+        rendezvous: a path on the host that no earlier gang has used (a file store: no port that
+            two gangs could both want); the file is made here, its directory is not.
+        device: the kind to use; None takes the first that is there.
+
+    Raises:
+        ValueError: the kind is not there, or has no device for this rank.
+    """
+    platform = find(device)
+    environment = platform.rank_environment(rank, world_size)
+    if sys.platform == "linux":
+        # A gang lives on one host: nobody else should reach its sockets, whatever its name means.
+        environment["GLOO_SOCKET_IFNAME"] = "lo"
+    for variable, value in environment.items():
+        os.environ.setdefault(variable, value)
+    own = platform.enter(rank, world_size)
+    backends = dict.fromkeys((f"{own.type}:{platform.backend}", "cpu:gloo"))
+    dist.init_process_group(
+        backend=",".join(backends),
+        store=dist.FileStore(str(rendezvous), world_size),  # type: ignore[attr-defined]  # it is public
+        rank=rank,
+        world_size=world_size,
+        timeout=_STUCK,
+    )
+    control = dist.new_group(backend="gloo", timeout=_IDLE)
+    return Ranks(rank, world_size, own, platform, platform.backend, control)
+
+
+def _bytes(data: bytes, size: int) -> torch.Tensor:
+    """`data` as uint8 [size], filled up with zeros."""
+    return torch.tensor(list(data.ljust(size, b"\0")), dtype=torch.uint8)

@@ -1,0 +1,70 @@
+"""What a device kind must answer. Nothing outside this folder asks which kind it is."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import ClassVar
+
+import torch
+
+from pipeline.options import Device
+
+
+class Platform(ABC):
+    """One kind of device, as the ranks of a gang use it."""
+
+    kind: ClassVar[Device]
+    """torch's name for the device type."""
+    backend: ClassVar[str]
+    """torch.distributed's backend for this kind's tensors."""
+    visible_variable: ClassVar[str]
+    """The environment variable that hides devices from a process; empty if there is none."""
+    default_dtype: ClassVar[torch.dtype]
+
+    @abstractmethod
+    def count(self) -> int:
+        """Devices that this process sees; 0 means that the kind is not there."""
+
+    def rank_environment(self, rank: int, world_size: int) -> dict[str, str]:
+        """Variables that a rank needs before torch.distributed starts, to be set where unset."""
+        del rank, world_size
+        return {}
+
+    @abstractmethod
+    def enter(self, rank: int, world_size: int) -> torch.device:
+        """Make this process the rank's: choose its device and its share of the host.
+
+        Raises:
+            ValueError: the rank has no device.
+        """
+
+    @abstractmethod
+    def name(self, device: torch.device) -> str:
+        """The device's name for people."""
+
+    @abstractmethod
+    def memory_bytes(self, device: torch.device) -> int:
+        """All memory of the device."""
+
+    @abstractmethod
+    def peak_memory_bytes(self, device: torch.device) -> int:
+        """The most that this process held since `reset_peak_memory`."""
+
+    @abstractmethod
+    def reset_peak_memory(self, device: torch.device) -> None:
+        """Start measuring the peak anew."""
+
+    @abstractmethod
+    def synchronize(self, device: torch.device) -> None:
+        """Wait until the device has done what it was given, so that a clock tells the truth."""
+
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        """Within it the gang's other ranks wait: use what they leave idle."""
+        yield
+
+    def is_out_of_memory(self, error: BaseException) -> bool:
+        """Whether the device, or the host, had no memory left."""
+        return isinstance(error, torch.OutOfMemoryError | MemoryError)
