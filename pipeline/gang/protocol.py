@@ -132,15 +132,17 @@ class Done(Message):
 
 
 class Failed(Message):
-    """The run ended without a result; the gang is alive and takes the next one.
+    """The run ended without a result; the gang takes the next one unless `fatal`.
 
-    With an empty `run_id`: the gang could not start.
+    With an empty `run_id`: the gang could not start. Any rank may say it.
     """
 
     type: Literal["failed"] = "failed"
     run_id: str
     code: Literal["cancelled", "invalid_request", "out_of_memory", "error"]
     message: str
+    fatal: bool = False
+    """The ranks may be out of step: they leave, and the parent starts the gang anew."""
 
 
 ToRank = Annotated[Init | Run | Cancel | Stop, Field(discriminator="type")]

@@ -1,0 +1,186 @@
+"""The parent's side of a gang: start it, give it runs, cancel, stop. Torch-free.
+
+1. start: spawn the ranks, send Init, wait for Ready.
+2. run: send Run, hand Progress on, return Done or Failed.
+3. cancel (any thread): rank 0 hears it while it computes and stops at the next step boundary.
+4. A rank that dies takes the gang with it: `run` raises GangDied, `start` may be called again.
+5. stop: ask, wait, then kill; stopping what does not run is nothing.
+"""
+
+from __future__ import annotations
+
+import os
+import queue
+import shutil
+import tempfile
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from pipeline.gang.processes import Death, RankProcesses
+from pipeline.gang.protocol import (
+    VERSION,
+    Cancel,
+    Done,
+    Failed,
+    Init,
+    Progress,
+    Ready,
+    Run,
+    Stop,
+)
+from pipeline.options import EngineOptions
+
+_KILL_S = 5.0  # SIGKILL needs no more; only a process stuck in the kernel does
+
+
+class GangError(Exception):
+    """The gang could not start; the message says why."""
+
+
+class GangDied(Exception):
+    """A rank died or the gang was killed; the message names the rank and how."""
+
+
+class Gang:
+    """One gang of `num_gpus` ranks on this host, kept warm between runs. One run at a time.
+
+    `start` must be called on a thread that lives as long as the gang shall; `cancel` and `kill` may
+    come from any thread.
+    """
+
+    def __init__(
+        self,
+        options: EngineOptions,
+        *,
+        num_gpus: int,
+        directory: Path,
+        env: Mapping[str, str] | None = None,
+    ) -> None:
+        """Nothing starts yet.
+
+        Args:
+            options: what to load. `dp_size` is left out: this is one of those gangs.
+            num_gpus: ranks of this gang.
+            directory: for the rendezvous; made if missing.
+            env: added to this process's environment (visible devices, thread counts).
+        """
+        self._options = options.model_copy(update={"dp_size": None, "num_gpus": num_gpus})
+        self._size = num_gpus
+        self._directory = directory
+        self._env = dict(env or {})
+        self._processes: RankProcesses | None = None
+        self._rendezvous: Path | None = None
+
+    @property
+    def alive(self) -> bool:
+        """True while every rank lives, starting or started."""
+        return self._processes is not None and self._processes.alive
+
+    @property
+    def pids(self) -> tuple[int, ...]:
+        """Process ids of the ranks of the last start."""
+        return () if self._processes is None else self._processes.pids
+
+    def start(self, timeout_s: float) -> Ready:
+        """Start the ranks, load the model and wait until every rank is warm.
+
+        Raises:
+            GangError: not Ready in time, or a rank said why it cannot, or died.
+        """
+        if self.alive:
+            raise GangError("the gang runs already")
+        self._clear()
+        if self._processes is not None:
+            raise GangError("a rank of the last start does not die: its device may hang")
+        self._directory.mkdir(parents=True, exist_ok=True)
+        self._rendezvous = Path(tempfile.mkdtemp(prefix="rendezvous-", dir=self._directory))
+        processes = RankProcesses(
+            self._size,
+            rendezvous=self._rendezvous / "store",
+            device=self._options.device,
+            env={**os.environ, **self._env},
+        )
+        self._processes = processes
+        processes.send(Init(options=self._options, num_gpus=self._size))
+        ends = time.monotonic() + timeout_s
+        reason = f"the gang was not ready within {timeout_s:g} s"
+        try:
+            while True:
+                message = processes.inbox.get(timeout=max(0.0, ends - time.monotonic()))
+                if isinstance(message, Ready):
+                    if message.version == VERSION:
+                        return message
+                    reason = f"the ranks speak protocol version {message.version}, not {VERSION}"
+                    break
+                if isinstance(message, Failed | Death):
+                    reason = message.message if isinstance(message, Failed) else message.reason
+                    break
+        except queue.Empty:
+            pass
+        self.kill()
+        self._clear()
+        raise GangError(reason)
+
+    def run(self, run: Run, on_progress: Callable[[Progress], None]) -> Done | Failed:
+        """Generate and wait. `on_progress` is called on this thread.
+
+        Raises:
+            GangDied: before or during the run.
+        """
+        processes = self._processes
+        if processes is None:
+            raise GangDied("the gang is not started")
+        processes.send(run)
+        try:
+            message = _answer(processes, run.run_id, on_progress)
+        except BaseException:
+            self.cancel(run.run_id)
+            raise
+        if isinstance(message, Failed) and message.fatal:
+            # Its ranks are about to leave: no later run may meet them on the way out.
+            self.kill()
+        return message
+
+    def cancel(self, run_id: str) -> None:
+        """Ask that this run stop at its next step boundary; one that is over is left alone."""
+        if self._processes is not None and self._processes.alive:
+            self._processes.send(Cancel(run_id=run_id))
+
+    def kill(self) -> None:
+        """SIGKILL every rank now."""
+        if self._processes is not None:
+            self._processes.kill("the gang was killed by its parent")
+            self._processes.join(_KILL_S)
+
+    def stop(self, timeout_s: float) -> None:
+        """Let the ranks leave in order, and kill those that have not within `timeout_s`."""
+        if self._processes is not None:
+            self._processes.leaving()
+            self._processes.send(Stop())
+            if not self._processes.join(timeout_s):
+                self.kill()
+        self._clear()
+
+    def _clear(self) -> None:
+        if self._processes is not None and self._processes.join(_KILL_S):
+            self._processes.close()
+            self._processes = None
+        if self._rendezvous is not None:
+            shutil.rmtree(self._rendezvous, ignore_errors=True)
+            self._rendezvous = None
+
+
+def _answer(
+    processes: RankProcesses, run_id: str, on_progress: Callable[[Progress], None]
+) -> Done | Failed:
+    while True:
+        message = processes.inbox.get()
+        if isinstance(message, Death):
+            processes.inbox.put(message)  # for whoever asks next
+            raise GangDied(message.reason)
+        if isinstance(message, Ready) or message.run_id != run_id:
+            continue  # the rest of a run that was given up
+        if not isinstance(message, Progress):
+            return message
+        on_progress(message)

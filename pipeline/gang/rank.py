@@ -1,0 +1,263 @@
+"""One rank of a gang: `python -m pipeline.gang.rank`, started by `pipeline.gang.processes` only.
+
+1. Fasten the belts, so that no rank outlives its parent.
+2. Rank 0 reads Init; every rank joins the group and loads its share of the model; Ready.
+3. Rank 0 leads: it takes a Run from the parent and tells the others each turn; they follow.
+4. A turn ends in step on every rank (finished, cancelled, refused, or its file could not be
+   written), or it does not: then the ranks leave, each having said why, and the parent starts anew.
+
+stdout and stderr are free for logs: the protocol has pipes of its own.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gc
+import logging
+import os
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, get_args
+
+from pipeline.gang import belts
+from pipeline.gang.mailbox import Mailbox, Outbox
+from pipeline.gang.protocol import (
+    DeviceInfo,
+    Done,
+    Failed,
+    Init,
+    ItemResult,
+    Message,
+    Progress,
+    Ready,
+    Run,
+    RunItem,
+)
+from pipeline.limits import RequestError
+from pipeline.options import Device
+
+if TYPE_CHECKING:
+    from pipeline.engine import Engine
+    from pipeline.parallel.ranks import Ranks
+
+log = logging.getLogger("pipeline.gang.rank")
+
+EXIT_OUT_OF_STEP = 3
+"""Some rank failed where the others may have gone on."""
+
+_LEAVE = ""
+
+
+class Turn(Message):
+    """What rank 0 tells the others to do next; the empty text tells them to leave."""
+
+    run_id: str
+    directory: str
+    item: RunItem
+
+
+class OutOfStep(Exception):
+    """The ranks may no longer agree on where they are."""
+
+    def __init__(self, failed: Failed) -> None:
+        super().__init__(failed.message)
+        self.failed = failed
+
+
+@dataclass(frozen=True)
+class TurnControl:
+    """The engine's way back to the parent, on rank 0; the other ranks stay silent."""
+
+    run_id: str
+    item: int
+    outbox: Outbox | None = None
+    mailbox: Mailbox | None = None
+
+    def progress(self, stage: str, step: int, steps: int) -> None:
+        """Tell the parent where this turn stands."""
+        if self.outbox is not None:
+            self.outbox.send(
+                Progress(run_id=self.run_id, item=self.item, stage=stage, step=step, steps=steps)
+            )
+
+    def stop_requested(self) -> bool:
+        """True once the parent cancelled this run."""
+        return self.mailbox is not None and self.mailbox.stop_requested(self.run_id)
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Serve until told to leave. Returns the exit status."""
+    place = _parse(argv)
+    belts.fasten(place.lifeline)
+    for fd in (place.lifeline, place.events, place.commands):
+        if fd is not None:
+            os.set_inheritable(fd, False)
+    logging.basicConfig(
+        level=os.environ.get("RUSHES_LOG_LEVEL", "info").upper(),
+        format=f"%(asctime)s rank {place.rank} %(levelname)s %(name)s: %(message)s",
+    )
+    outbox = Outbox(place.events)
+    try:
+        _serve(place, outbox)
+    except OutOfStep as error:
+        log.exception("%s: the ranks are out of step", error.failed.run_id)
+        outbox.send(error.failed)
+        return EXIT_OUT_OF_STEP
+    except Exception as error:
+        log.exception("this rank cannot go on")
+        message = f"rank {place.rank}: {_in_words(error)}"
+        outbox.send(Failed(run_id="", code="error", message=message, fatal=True))
+        return 1
+    return 0
+
+
+def _serve(place: argparse.Namespace, outbox: Outbox) -> None:
+    began = time.monotonic()
+    mailbox = init = None
+    if place.rank == 0:
+        mailbox = Mailbox(place.commands)
+        init = mailbox.init()
+
+    from pipeline.engine import Engine
+    from pipeline.parallel.ranks import join
+
+    ranks = join(
+        rank=place.rank,
+        world_size=place.world_size,
+        rendezvous=place.rendezvous,
+        device=place.device,
+    )
+    shared = ranks.broadcast_text(None if init is None else init.model_dump_json())
+    init = Init.model_validate_json(shared)
+    layout = init.options.layout(num_gpus=init.num_gpus)
+    engine = Engine.load(init.options, layout, ranks)
+    devices = ranks.gather_text(_device(ranks).model_dump_json())
+    if mailbox is None:
+        _follow(engine, ranks)
+    else:
+        ready = Ready(
+            card=engine.card,
+            platform=ranks.platform.kind,
+            backend=ranks.backend,
+            dtype=engine.dtype,
+            degrees={name: getattr(layout, name) for name in ("cfg", "ring", "ulysses", "tp")},
+            devices=tuple(DeviceInfo.model_validate_json(device) for device in devices),
+            load_s=time.monotonic() - began,
+            fallbacks=engine.fallbacks,
+        )
+        outbox.send(ready)
+        _lead(engine, ranks, mailbox, outbox)
+    ranks.leave()
+
+
+def _lead(engine: Engine, ranks: Ranks, mailbox: Mailbox, outbox: Outbox) -> None:
+    while (run := mailbox.next()) is not None:
+        log.info("%s: %d item(s)", run.run_id, len(run.items))
+        answer = _run(engine, ranks, run, mailbox, outbox)
+        log.info("%s: %s", run.run_id, answer.type)
+        outbox.send(answer)
+    ranks.broadcast_text(_LEAVE)
+
+
+def _run(engine: Engine, ranks: Ranks, run: Run, mailbox: Mailbox, outbox: Outbox) -> Done | Failed:
+    started_at = time.time()
+    results: list[ItemResult] = []
+    peak_bytes = 0
+    for index, item in enumerate(run.items):
+        turn = Turn(run_id=run.run_id, directory=run.directory, item=item)
+        ranks.broadcast_text(turn.model_dump_json())
+        control = TurnControl(run.run_id, index, outbox, mailbox)
+        outcome, turn_bytes = _take_turn(engine, ranks, turn, control)
+        peak_bytes = max(peak_bytes, turn_bytes)
+        if isinstance(outcome, Failed):
+            return outcome
+        if outcome is not None:
+            results.append(outcome)
+    return Done(
+        run_id=run.run_id,
+        results=tuple(results),
+        started_at=started_at,
+        ended_at=time.time(),
+        peak_memory_bytes=peak_bytes,
+    )
+
+
+def _follow(engine: Engine, ranks: Ranks) -> None:
+    while text := ranks.broadcast_text(None):
+        turn = Turn.model_validate_json(text)
+        _take_turn(engine, ranks, turn, TurnControl(turn.run_id, 0))
+
+
+def _take_turn(
+    engine: Engine, ranks: Ranks, turn: Turn, control: TurnControl
+) -> tuple[ItemResult | Failed | None, int]:
+    """One item, on every rank: its result (on rank 0) or how it failed in step; peak bytes of a rank.
+
+    Raises:
+        OutOfStep: on more than one rank, anything that is not known to leave them in step.
+    """
+    from pipeline.engine import Cancelled, OutputError
+
+    file = Path(turn.directory) / turn.item.file
+    frames = file.with_name(f"{file.name}.npy") if turn.item.return_frames else None
+    ranks.platform.reset_peak_memory(ranks.device)
+    outcome: ItemResult | Failed | None
+    try:
+        outcome = engine.generate(turn.item.request, file, control, frames_file=frames)
+    except RequestError as error:
+        outcome = Failed(run_id=turn.run_id, code="invalid_request", message=str(error))
+    except Cancelled:
+        outcome = Failed(run_id=turn.run_id, code="cancelled", message="cancelled")
+    except OutputError as error:
+        outcome = Failed(run_id=turn.run_id, code="error", message=_in_words(error))
+    except Exception as error:
+        outcome = Failed(
+            run_id=turn.run_id,
+            code="out_of_memory" if ranks.platform.is_out_of_memory(error) else "error",
+            message=f"rank {ranks.rank}: {_in_words(error)}",
+            fatal=ranks.world_size > 1,
+        )
+        if outcome.fatal:
+            raise OutOfStep(outcome) from error
+        log.exception("%s failed", turn.run_id)
+    if isinstance(outcome, Failed):
+        gc.collect()  # the tensors that the error's frames held
+    peaks = ranks.gather_text(str(ranks.platform.peak_memory_bytes(ranks.device)))
+    return outcome, max(int(peak) for peak in peaks)
+
+
+def _in_words(error: Exception) -> str:
+    """One line for people."""
+    return f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0][:500]}"
+
+
+def _device(ranks: Ranks) -> DeviceInfo:
+    return DeviceInfo(
+        rank=ranks.rank,
+        pid=os.getpid(),
+        device=str(ranks.device),
+        name=ranks.platform.name(ranks.device),
+        memory_bytes=ranks.platform.memory_bytes(ranks.device),
+    )
+
+
+def _parse(argv: list[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m pipeline.gang.rank", description=__doc__)
+    parser.add_argument("--rank", type=int, required=True)
+    parser.add_argument("--world-size", type=int, required=True)
+    parser.add_argument("--rendezvous", type=Path, required=True)
+    parser.add_argument("--device", choices=get_args(Device))
+    parser.add_argument("--lifeline", type=int, required=True)
+    parser.add_argument("--events", type=int, required=True)
+    parser.add_argument("--commands", type=int, help="rank 0 only")
+    return parser.parse_args(argv)
+
+
+if __name__ == "__main__":
+    status = main()
+    logging.shutdown()
+    sys.stdout.flush()
+    # Straight out: what a device library still does at exit must not keep a gang from ending.
+    os._exit(status)
