@@ -96,7 +96,7 @@ class Request(BaseModel):
         return self.num_frames / self.fps
 
 
-P = TypeVar("P", bound=Params)
+P = TypeVar("P", bound=BaseModel)
 
 
 def parse(kind: type[P], data: Mapping[str, Any]) -> P:
