@@ -27,7 +27,10 @@ class Settings(BaseSettings):
 
     host: str = "127.0.0.1"
     port: int = Field(default=30000, ge=1, le=65535)
+    flower_host: str = "127.0.0.1"
     flower_port: int = Field(default=5555, ge=1, le=65535)
+    flower_basic_auth: SecretStr | None = None
+    """`user:password`; required where flower_host is not loopback."""
     max_body_bytes: int = Field(default=16 * 2**20, ge=1024)
 
     redis_url: str | None = None

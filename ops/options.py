@@ -1,0 +1,163 @@
+"""The option set that `serve`, `worker` and `generate` share: defined once, in the guide's words."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Concatenate, ParamSpec, TypeVar
+
+import typer
+
+from jobs.settings import LogLevel, Settings, load_settings
+from pipeline.options import Device, DType, EngineOptions
+
+DEMO_MODEL = Path(__file__).parent / "demo_model" / "model"
+DEMO_NAME = "demo"
+
+P = ParamSpec("P")
+R = TypeVar("R")
+Value = TypeVar("Value")
+
+
+class Refused(Exception):
+    """What was asked for cannot be: one line that says why, exit code 2."""
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """What the shared options and the environment come to."""
+
+    engine: EngineOptions
+    settings: Settings
+
+
+def _not_yet(parameter: typer.CallbackParam, value: Value) -> Value:
+    if value not in (None, False):
+        raise Refused(f"{parameter.opts[0]} is not supported yet")
+    return value
+
+
+def _option(panel: str, text: str, **more: Any) -> Any:
+    return typer.Option(help=text, show_default=False, rich_help_panel=panel, **more)
+
+
+def _model(text: str) -> Any:
+    return _option("Model", text)
+
+
+def _degree(text: str) -> Any:
+    return _option("Layout", text, min=1, metavar="N")
+
+
+def _service(text: str, **more: Any) -> Any:
+    return _option("Service", text, **more)
+
+
+def _later(text: str) -> Any:
+    return _option("Not yet supported", text, callback=_not_yet)
+
+
+def _choose(
+    *,
+    model_path: Annotated[
+        str | None, _model("A Diffusers directory or hub id. Omitted: the demo model.")
+    ] = None,
+    served_model_name: Annotated[
+        str | None, _model("The name clients use. Omitted: the path's last part.")
+    ] = None,
+    workload_type: Annotated[
+        str | None, _model("Serve only this workload of those that the model knows.")
+    ] = None,
+    device: Annotated[
+        Device | None, _model("Omitted: the first of xpu, cuda, cpu that is there.")
+    ] = None,
+    dtype: Annotated[
+        DType | None, _model("Omitted: bfloat16 on an accelerator, float32 on CPU.")
+    ] = None,
+    num_gpus: Annotated[
+        int | None, _degree("Devices of all gangs together. Omitted: 1, on CPU 2.")
+    ] = None,
+    dp_size: Annotated[int | None, _degree("Gangs, each with a copy of the model.")] = None,
+    sp_degree: Annotated[int | None, _degree("Sequence parallel degree: ring x ulysses.")] = None,
+    ulysses_degree: Annotated[int | None, _degree("All-to-all over attention heads.")] = None,
+    ring_degree: Annotated[int | None, _degree("Ring attention: K and V passed around.")] = None,
+    tp_size: Annotated[int | None, _degree("Tensor parallel degree of the transformer.")] = None,
+    enable_cfg_parallel: Annotated[
+        bool,
+        _option("Layout", "Conditional and unconditional branch on different ranks."),
+    ] = False,
+    attention_backend: Annotated[str | None, _later("Attention operator.")] = None,
+    text_encoder_cpu_offload: Annotated[bool, _later("Text encoder in CPU memory.")] = False,
+    image_encoder_cpu_offload: Annotated[bool, _later("Image encoder in CPU memory.")] = False,
+    vae_cpu_offload: Annotated[bool, _later("VAE in CPU memory.")] = False,
+    dit_cpu_offload: Annotated[bool, _later("Transformer in CPU memory.")] = False,
+    pin_cpu_memory: Annotated[bool, _later("Pin offloaded weights.")] = False,
+    use_fsdp_inference: Annotated[bool, _later("Shard weights over the gang.")] = False,
+    hsdp_shard_dim: Annotated[int | None, _later("Ranks that share one copy.")] = None,
+    enable_torch_compile: Annotated[bool, _later("Compile the transformer.")] = False,
+    profile: Annotated[Path | None, _later("Write a trace of the ranks to this folder.")] = None,
+    host: Annotated[str | None, _service("Address to listen on [RUSHES_HOST, 127.0.0.1].")] = None,
+    port: Annotated[
+        int | None, _service("Port to listen on [RUSHES_PORT, 30000].", min=1, max=65535)
+    ] = None,
+    log_level: Annotated[
+        LogLevel | None, _service("How much every process says [RUSHES_LOG_LEVEL, info].")
+    ] = None,
+) -> Chosen:
+    del attention_backend, text_encoder_cpu_offload, image_encoder_cpu_offload, vae_cpu_offload
+    del dit_cpu_offload, pin_cpu_memory, use_fsdp_inference, hsdp_shard_dim, enable_torch_compile
+    del profile
+    if model_path is None:
+        if not (DEMO_MODEL / "model_index.json").exists():
+            raise Refused(f"no demo model in {DEMO_MODEL}: give --model-path")
+        model_path, served_model_name = str(DEMO_MODEL), served_model_name or DEMO_NAME
+    engine = EngineOptions(
+        model_path=model_path,
+        served_model_name=served_model_name,
+        workload_type=workload_type,
+        num_gpus=num_gpus,
+        dp_size=dp_size,
+        sp_degree=sp_degree,
+        ulysses_degree=ulysses_degree,
+        ring_degree=ring_degree,
+        tp_size=tp_size,
+        enable_cfg_parallel=enable_cfg_parallel,
+        device=device,
+        dtype=dtype,
+    )
+    return Chosen(engine, load_settings(host=host, port=port, log_level=log_level))
+
+
+def shared_options(command: Callable[Concatenate[Chosen, P], R]) -> Callable[..., R]:
+    """Give `command` the shared option set: Typer sees its parameters before the command's own.
+
+    The command's first parameter receives the `Chosen` that they come to.
+    """
+    shared = inspect.signature(_choose, eval_str=True).parameters
+    own = list(inspect.signature(command, eval_str=True).parameters.values())[1:]
+
+    def with_shared(**given: Any) -> R:
+        chosen = _choose(**{name: given.pop(name) for name in shared})
+        return command(chosen, **given)  # type: ignore[call-arg]
+
+    keyword = [p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in own]
+    parameters = [*keyword, *shared.values()]
+    with_shared.__name__ = command.__name__
+    with_shared.__doc__ = command.__doc__
+    with_shared.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    with_shared.__annotations__ = {p.name: p.annotation for p in parameters}
+    return with_shared
+
+
+def to_arguments(options: EngineOptions) -> list[str]:
+    """The command line that gives these options again."""
+    arguments = []
+    for name, value in options:
+        flag = f"--{name.replace('_', '-')}"
+        if value is True:
+            arguments.append(flag)
+        elif value not in (None, False):
+            arguments += [flag, str(value)]
+    return arguments

@@ -1,0 +1,106 @@
+"""The parts of the stack: how each is started and how one sees that it serves.
+
+Their configuration passes through the environment, the same `RUSHES_*` that the single roles read.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+
+from jobs.settings import Settings
+from ops.options import to_arguments
+from ops.stack import probes
+from ops.stack.exposure import reached_from_here
+from ops.stack.part import Part
+from ops.stack.redis_server import find_server, server_command
+from pipeline.options import EngineOptions
+
+RUSHES = (sys.executable, "-m", "ops.cli")
+HAND_BACK_S = 1.5
+"""What a worker gets beyond `drain_s` before it is killed; with the others' patience 15 s in all."""
+
+
+def address(settings: Settings) -> str:
+    """Where clients on this machine find the API."""
+    host = reached_from_here(settings.host)
+    return f"http://{f'[{host}]' if ':' in host else host}:{settings.port}"
+
+
+def environment(settings: Settings, redis_url: str) -> dict[str, str]:
+    """Ours, with what the command line or `serve` itself decided."""
+    return {
+        **os.environ,
+        "RUSHES_HOME": str(settings.home_path),
+        "RUSHES_HOST": settings.host,
+        "RUSHES_PORT": str(settings.port),
+        "RUSHES_LOG_LEVEL": settings.log_level,
+        "RUSHES_REDIS_URL": redis_url,
+        "PYTHONUNBUFFERED": "1",
+    }
+
+
+def redis(home: Path, env: Mapping[str, str], port: int) -> Part:
+    """The embedded server: the same port and folder after a restart.
+
+    Raises:
+        SettingsError: no binary is there.
+    """
+    directory = home / "redis"
+    directory.mkdir(mode=0o700, exist_ok=True)
+    return Part(
+        name="redis",
+        command=tuple(server_command(find_server(), port=port, directory=directory)),
+        env=env,
+        ready=partial(probes.redis_answers, port),
+        ready_s=None,  # loading a large data set takes its time
+        stop_s=1.5,
+    )
+
+
+def services(settings: Settings, env: Mapping[str, str], *, flower: bool) -> list[Part]:
+    """API and relay, and Flower where asked for."""
+    found = [
+        Part(
+            name="api",
+            command=(*RUSHES, "api"),
+            env=env,
+            ready=lambda: probes.api_status(settings) is not None,
+        ),
+        Part(name="relay", command=(*RUSHES, "relay"), env=env),
+    ]
+    if flower:
+        found.append(
+            Part(
+                name="flower",
+                command=(*RUSHES, "flower"),
+                env=env,
+                ready=lambda: probes.flower_status(settings) is not None,
+            )
+        )
+    return found
+
+
+def workers(
+    one_gang: EngineOptions,
+    settings: Settings,
+    env: Mapping[str, str],
+    gangs: Sequence[Mapping[str, str]],
+    *,
+    ready: Callable[[], bool],
+) -> list[Part]:
+    """One worker a gang, each with its own devices in its environment."""
+    return [
+        Part(
+            name=f"worker-{index}",
+            command=(*RUSHES, "worker", *to_arguments(one_gang)),
+            env={**env, **gang},
+            ready=ready,
+            ready_s=None,  # a large model takes minutes, and the worker restarts its gang itself
+            stop_s=settings.drain_s + HAND_BACK_S,
+        )
+        for index, gang in enumerate(gangs)
+    ]

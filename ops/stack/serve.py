@@ -1,0 +1,100 @@
+"""`rushes serve`: everything in one foreground process that supervises the others.
+
+1. Lock the home, check the ports, find the devices, plan the layout: whatever cannot be is refused
+   before anything starts.
+2. Start in order: redis; api, relay and flower; one worker a gang. Each stage is waited for.
+3. Stop in the opposite order, so that workers can hand their jobs back.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+from http.client import OK
+
+import click
+
+from jobs.errors import SettingsError
+from jobs.settings import Settings
+from ops import devices
+from ops.stack import parts, probes
+from ops.stack.exposure import is_loopback
+from ops.stack.foreign import check_redis, without_password
+from ops.stack.home import Home, Run
+from ops.stack.logs import Logs
+from ops.stack.ports import LOOPBACK, free_port, is_free
+from ops.stack.supervisor import Supervisor
+from pipeline.options import EngineOptions
+from worker.placement import gang_envs
+
+
+def serve(options: EngineOptions, settings: Settings, *, flower: bool) -> int:
+    """Run until told to stop; the exit code.
+
+    Raises:
+        SettingsError: the home is in use, a port is taken, Redis does not answer.
+        Refused: the device is not there or the layout does not fit.
+    """
+    began = time.monotonic()
+    with Home(settings.home_path) as home:
+        _check_port(settings.host, settings.port, "--port")
+        if flower:
+            _check_port(settings.flower_host, settings.flower_port, "RUSHES_FLOWER_PORT")
+        warnings = _warnings(settings)
+        found = devices.probe(options)
+        layout = devices.plan(options, found["device"])
+        gangs = gang_envs(layout, found, os.environ)
+
+        redis_port = None if settings.redis_url else free_port()
+        redis_url = settings.redis_url or f"redis://{LOOPBACK}:{redis_port}/0"
+        address = parts.address(settings)
+        one_gang = devices.one_gang(options, layout, found["device"])
+        env = parts.environment(settings, redis_url)
+        stages = [
+            [] if redis_port is None else [parts.redis(home.path, env, redis_port)],
+            parts.services(settings, env, flower=flower),
+            parts.workers(
+                one_gang, settings, env, gangs, ready=lambda: probes.api_status(settings) == OK
+            ),
+        ]
+        logs = Logs(["serve", *(p.name for stage in stages for p in stage)], home.path / "logs")
+        supervisor = Supervisor(stages, logs, name="serve")
+        supervisor.say(f"address  {address}")
+        supervisor.say(f"model    {options.name} ({options.model_path})")
+        supervisor.say(f"layout   {layout} on {found['device']}")
+        supervisor.say(f"data     {home.path}")
+        supervisor.say(f"redis    {without_password(redis_url)}")
+        for warning in warnings:
+            supervisor.say(click.style(f"WARNING  {warning}", fg="bright_yellow", bold=True))
+        home.announce(Run(pid=os.getpid(), redis_url=redis_url, api_url=address))
+        try:
+            return supervisor.run(_say_ready(supervisor, settings, began))
+        finally:
+            logs.close()
+
+
+def _check_port(host: str, port: int, option: str) -> None:
+    try:
+        free = is_free(host, port)
+    except OSError as error:
+        raise SettingsError(f"cannot listen on {host}: {error.strerror}") from None
+    if not free:
+        raise SettingsError(f"port {port} on {host} is taken: choose another with {option}")
+
+
+def _warnings(settings: Settings) -> list[str]:
+    warnings = check_redis(settings.redis_url) if settings.redis_url else []
+    if not is_loopback(settings.host):
+        warnings.append(
+            f"{settings.host} is reachable from outside this machine, and there are no keys yet: "
+            "whoever reaches it can use it"
+        )
+    return warnings
+
+
+def _say_ready(supervisor: Supervisor, settings: Settings, began: float) -> Callable[[], None]:
+    def say() -> None:
+        supervisor.say(f"ready    {parts.address(settings)} after {time.monotonic() - began:.1f} s")
+
+    return say

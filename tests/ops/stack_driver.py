@@ -1,0 +1,39 @@
+"""Runs a Supervisor over small parts: `python -m tests.ops.stack_driver FOLDER STAGES_JSON`.
+
+A part is [name, shell script, stop_s]; a script says when it is ready by making `<name>.ready`.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from pathlib import Path
+
+from ops.stack.logs import Logs
+from ops.stack.part import Part
+from ops.stack.supervisor import Supervisor
+
+
+def main(folder: Path, stages: list[list[tuple[str, str, float]]]) -> int:
+    parts = [
+        [
+            Part(
+                name=name,
+                command=("/bin/sh", "-c", script),
+                env={**os.environ, "FOLDER": str(folder)},
+                ready=(folder / f"{name}.ready").exists,
+                ready_s=20.0,
+                stop_s=stop_s,
+            )
+            for name, script, stop_s in stage
+        ]
+        for stage in stages
+    ]
+    names = [name for stage in stages for name, _, _ in stage]
+    supervisor = Supervisor(parts, Logs(["driver", *names], folder / "logs"), name="driver")
+    return supervisor.run(lambda: supervisor.say("all ready"))
+
+
+if __name__ == "__main__":
+    sys.exit(main(Path(sys.argv[1]), json.loads(sys.argv[2])))
