@@ -92,6 +92,8 @@ class Job(BaseModel):
     """When the running or last attempt was claimed."""
     completed_at: float | None = None
     """When the job reached its terminal state, whichever it is."""
+    expires_at: float | None = None
+    """When a finished job's record and files are removed."""
     attempt: int = 0
     fence: str = ""
     beat: int = 0

@@ -1,0 +1,75 @@
+"""The job object that clients see: one function for GET, list, events and webhooks.
+
+OpenAI's Video object (https://platform.openai.com/docs/api-reference/videos/object) with our fields
+beside it. Nothing in it names the owner, the worker, the fence or a path.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from jobs.record import Job, Progress
+from jobs.states import State
+
+_SHARES = {"denoising": (5, 90), "decoding": (90, 97), "storing": (97, 99)}
+"""Per cent of a job's progress that a stage spans; the stages before denoising share the first 5."""
+
+
+def public(job: Job) -> dict[str, Any]:
+    """The job as JSON-ready data."""
+    request = job.request
+    kind = job.id.partition("_")[0]
+    path = f"/v1/{kind}s/{job.id}"
+    done = job.state is State.COMPLETED
+    progress = job.progress
+    return {
+        "id": job.id,
+        "object": kind,
+        "created_at": int(job.created_at),
+        "started_at": _whole(job.started_at),
+        "completed_at": _whole(job.completed_at),
+        "expires_at": _whole(job.expires_at),
+        "status": job.state.value,
+        "progress": 100 if done else _percent(progress),
+        "stage": progress.stage if progress else None,
+        "step": progress.step if progress else None,
+        "steps": progress.steps if progress else None,
+        "attempt": job.attempt,
+        "error": job.error.model_dump() if job.error and job.state is State.FAILED else None,
+        "model": job.model,
+        "prompt": request.prompt,
+        "negative_prompt": request.negative_prompt,
+        "seconds": f"{request.seconds:g}",
+        "size": request.size,
+        "width": request.width,
+        "height": request.height,
+        "num_frames": request.num_frames,
+        "fps": request.fps,
+        "num_inference_steps": request.num_inference_steps,
+        "guidance_scale": request.guidance_scale,
+        "seed": request.seed,
+        "remixed_from_video_id": None,
+        "usage": _usage(job),
+        # The name that the benchmarks of other servers read.
+        "peak_memory_mb": round(job.usage.peak_memory_bytes / 2**20, 1) if job.usage else None,
+        "urls": {"self": path, "content": f"{path}/content" if done else None},
+    }
+
+
+def _usage(job: Job) -> dict[str, Any] | None:
+    if job.usage is None:
+        return None
+    usage = job.usage.model_dump()
+    return {name: usage[name] for name in ("device_s", "peak_memory_bytes", "timings_s")}
+
+
+def _whole(time_s: float | None) -> int | None:
+    return None if time_s is None else int(time_s)
+
+
+def _percent(progress: Progress | None) -> int:
+    if progress is None:
+        return 0
+    first, last = _SHARES.get(progress.stage.lower(), (0, 5))
+    done = min(1.0, progress.step / progress.steps) if progress.steps > 0 else 0.0
+    return int(first + (last - first) * done)

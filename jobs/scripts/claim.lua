@@ -1,0 +1,27 @@
+-- queued -> in_progress. (id, release, worker, nonce) -> record, or false: refused.
+-- A worker whose gang computes something else returns the job to the order. It wakes nobody: were the
+-- free gang's worker deaf, relay and claim would chase each other.
+local id, release, worker, nonce = ARGV[3], ARGV[4], ARGV[5], ARGV[6]
+local job = read(id)
+if not job then return false end
+if holds(job, job.attempt .. '-' .. nonce) then return whole(id) end
+if call('HGET', key('released'), id) ~= release .. ' ' .. job.model then return false end
+if call('HEXISTS', key('gangs'), worker) == 1 then
+  put_back(job)
+  return false
+end
+local info = call('GET', key('worker', worker))
+local devices = info and cjson.decode(info).devices or {}
+local attempt = tonumber(job.attempt) + 1
+write(job, {
+  state = 'in_progress', attempt = attempt, fence = attempt .. '-' .. nonce, beat = 0,
+  worker = worker, started_at = unix_now(), gang_size = math.max(1, #devices),
+})
+erase(job, 'progress', 'error')
+call('DECR', key('queued'))
+call('HDEL', key('released'), id)
+call('HSET', key('running'), id, job.fence .. ' 0')
+call('HSET', key('gangs'), worker, id)
+call('SADD', key('held', worker), id)
+call('ZADD', key('sweep'), '+inf', id .. '/' .. job.fence .. '/')
+return whole(id)

@@ -1,0 +1,11 @@
+-- queued -> failed: it waited past its deadline. (id, error JSON) -> state or false.
+local id = ARGV[3]
+local job = read(id)
+if not job or job.state ~= 'queued' then return false end
+call('DECR', key('queued'))
+call('HDEL', key('released'), id)
+dequeue(job)
+settle(job, 0)
+write(job, {error = ARGV[4]})
+finish(job, 'failed', unix_now())
+return 'failed'

@@ -1,0 +1,216 @@
+-- Prepended to every script: keys, record, fair order, ends of attempts. ARGV[1] is the key prefix,
+-- ARGV[2] the retention in seconds, the script's own arguments follow. Redis Cluster is out, so keys
+-- are built here. A script's writes replicate as one MULTI; nothing may fail after the first write.
+--
+-- job:<id>                       hash   the record, and beside it: model, units, charge, gang_size, ended
+-- owner:<owner>                  zset   job ids by created_at
+-- queued                         count  of jobs in state queued
+-- levels:<model>                 zset   priorities that have waiting jobs
+-- order:<priority>:<model>       zset   owners that wait, by virtual time in device-seconds
+-- times:<priority>:<model>       zset   virtual times of owners that do not wait
+-- floor:<priority>:<model>       float  virtual time of the owner served last
+-- queue:<priority>:<owner>:<model> zset waiting job ids by created_at
+-- rate:<model>                   float  learned device-seconds per unit of work
+-- released                       hash   job id -> "<release> <model>", handed to Celery, not claimed
+-- running                        hash   job id -> "<fence> <beat>"
+-- worker:<id>, workers, models   what workers announce (jobs/workers.py)
+-- gangs                          hash   worker id -> job id that its gang computes
+-- held:<worker>                  set    job ids that the worker holds
+-- sweep                          zset   "<id>/<fence>/" or "<id>/" by the time they are due
+-- expiry                         zset   finished job ids by expires_at
+-- outbox, hook:<event>           zset   events by due time; hash of one event
+-- wake                           list   at most one token: the relay has something to do
+-- lead                           string token of the leading relay
+
+local PREFIX, RETENTION_S = ARGV[1], tonumber(ARGV[2])
+local SWEEP_GRACE_S = 60       -- a fenced-out worker may still be uploading
+local REMEMBERED_OWNERS = 10000
+local call = redis.call
+
+local function key(...)
+  return PREFIX .. table.concat({...}, ':')
+end
+
+local function unix_now()
+  local time = call('TIME')
+  return tonumber(time[1]) + tonumber(time[2]) / 1000000
+end
+
+local function wake()
+  if call('EXISTS', key('wake')) == 0 then call('LPUSH', key('wake'), '1') end
+end
+
+-- The record ---------------------------------------------------------------------------------------
+
+local FIELDS = {
+  'state', 'owner', 'model', 'priority', 'created_at', 'started_at', 'attempt', 'fence', 'beat',
+  'release', 'failures', 'lost', 'worker', 'webhook_url', 'units', 'charge', 'gang_size', 'ended',
+}
+
+local function read(id)
+  local values = call('HMGET', key('job', id), unpack(FIELDS))
+  if not values[1] then return nil end
+  local job = {id = id}
+  for i, name in ipairs(FIELDS) do job[name] = values[i] end
+  return job
+end
+
+local function write(job, fields)
+  local flat = {}
+  for name, value in pairs(fields) do
+    flat[#flat + 1] = name
+    flat[#flat + 1] = value
+    job[name] = value
+  end
+  call('HSET', key('job', job.id), unpack(flat))
+end
+
+local function erase(job, ...)
+  call('HDEL', key('job', job.id), ...)
+end
+
+local function whole(id)
+  return call('HGETALL', key('job', id))
+end
+
+-- The fair order -----------------------------------------------------------------------------------
+
+local function level(job)
+  return job.priority .. ':' .. job.model
+end
+
+local function queue_key(job)
+  return key('queue', job.priority, job.owner, job.model)
+end
+
+-- What a returning owner starts at, at the least.
+local function lowest_time(job)
+  local first = call('ZRANGE', key('order', level(job)), 0, 0, 'WITHSCORES')
+  return tonumber(first[2] or call('GET', key('floor', level(job))) or 0)
+end
+
+local function enqueue(job, least_time)
+  local order, times = key('order', level(job)), key('times', level(job))
+  call('ZADD', queue_key(job), job.created_at, job.id)
+  call('ZADD', key('levels', job.model), job.priority, job.priority)
+  if call('ZSCORE', order, job.owner) then return end
+  local own = tonumber(call('ZSCORE', times, job.owner) or 0)
+  call('ZADD', order, math.max(own, least_time), job.owner)
+  call('ZREM', times, job.owner)
+end
+
+local function dequeue(job)
+  local order, times = key('order', level(job)), key('times', level(job))
+  if call('ZREM', queue_key(job), job.id) == 0 then return end
+  if call('EXISTS', queue_key(job)) == 1 then return end
+  call('ZADD', times, call('ZSCORE', order, job.owner), job.owner)
+  call('ZREMRANGEBYRANK', times, 0, -REMEMBERED_OWNERS - 1)
+  call('ZREM', order, job.owner)
+  if call('EXISTS', order) == 0 then call('ZREM', key('levels', job.model), job.priority) end
+end
+
+local function add_time(job, seconds)
+  local order = key('order', level(job))
+  local waits = call('ZSCORE', order, job.owner)
+  call('ZINCRBY', waits and order or key('times', level(job)), seconds, job.owner)
+end
+
+-- Replace the estimate, charged at release, by what it really was: once, then `charge` is gone.
+local function settle(job, seconds)
+  if not job.charge then return end
+  add_time(job, seconds - tonumber(job.charge))
+  erase(job, 'charge')
+  job.charge = false
+end
+
+-- A release that nobody claimed: as if it had not been.
+local function put_back(job)
+  call('HDEL', key('released'), job.id)
+  settle(job, 0)
+  enqueue(job, 0)
+end
+
+-- Ends -----------------------------------------------------------------------------------------------
+
+local function notify(job, now)
+  if not job.webhook_url then return end
+  local event = 'evt_' .. job.id .. '_' .. job.state
+  local record, flat = {}, whole(job.id)
+  for i = 1, #flat, 2 do record[flat[i]] = flat[i + 1] end
+  call('HSET', key('hook', event), 'event', event, 'url', job.webhook_url, 'created_at', now,
+    'attempt', 0, 'record', cjson.encode(record))
+  call('ZADD', key('outbox'), now, event)
+end
+
+local function finish(job, state, now)
+  write(job, {state = state, completed_at = now, expires_at = now + RETENTION_S})
+  call('ZADD', key('expiry'), now + RETENTION_S, job.id)
+  notify(job, now)
+  wake()
+end
+
+local function requeue(job)
+  write(job, {state = 'queued', fence = '', worker = '', beat = 0})
+  erase(job, 'progress')
+  call('INCR', key('queued'))
+  enqueue(job, lowest_time(job))
+  wake()
+end
+
+local function holds(job, fence)
+  return job and job.state == 'in_progress' and job.fence == fence
+end
+
+local function device_seconds(job, now)
+  return math.max(0, now - tonumber(job.started_at)) * tonumber(job.gang_size or 1)
+end
+
+-- The attempt is over: its cost is settled, its files are swept unless committed.
+local function end_attempt(job, now, seconds)
+  settle(job, seconds)
+  call('HDEL', key('running'), job.id)
+  call('ZADD', key('sweep'), now + SWEEP_GRACE_S, job.id .. '/' .. job.fence .. '/')
+end
+
+-- The worker says so itself: neither its gang nor a slot of it is taken by this job any more.
+local function let_go(job)
+  call('SREM', key('held', job.worker), job.id)
+  if call('HGET', key('gangs'), job.worker) == job.id then
+    call('HDEL', key('gangs'), job.worker)
+  end
+end
+
+-- redis-py may send a script twice: `ended` keeps what the first answered under this fence.
+local function remember(job, event, fence, answer)
+  write(job, {ended = event .. ' ' .. fence .. ' ' .. answer})
+  return answer
+end
+
+local function remembered(job, event, fence)
+  local head = event .. ' ' .. fence .. ' '
+  if job and job.ended and string.sub(job.ended, 1, #head) == head then
+    return string.sub(job.ended, #head + 1)
+  end
+  return false
+end
+
+-- A running job's gang is freed by its worker (gang_free), when it has really stopped.
+local function cancel_live(job, now)
+  if job.state == 'queued' then
+    call('DECR', key('queued'))
+    call('HDEL', key('released'), job.id)
+    dequeue(job)
+    settle(job, 0)
+  else
+    end_attempt(job, now, device_seconds(job, now))
+    call('PUBLISH', key('cancels'), job.id)
+  end
+  finish(job, 'cancelled', now)
+end
+
+local function forget(job, sweep_at)
+  call('DEL', key('job', job.id))
+  call('ZREM', key('owner', job.owner), job.id)
+  call('ZREM', key('expiry'), job.id)
+  call('ZADD', key('sweep'), sweep_at, job.id .. '/')
+end

@@ -1,0 +1,98 @@
+"""Jobs, workers and settings for this room's tests."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from jobs.record import Artifact, Job, Usage, new_id
+from jobs.settings import Settings
+from jobs.workers import Device, WorkerInfo
+from pipeline.limits import ModelCard
+from pipeline.request import Request
+
+CARD = ModelCard(
+    name="tiny",
+    family="wan",
+    workloads=("t2v", "t2i"),
+    width=128,
+    height=128,
+    num_frames=17,
+    fps=8,
+    num_inference_steps=20,
+    guidance_scale=3.0,
+    max_width=256,
+    max_height=256,
+    max_num_frames=33,
+)
+
+
+def settings(redis_url: str, **more: Any) -> Settings:
+    return Settings(redis_url=redis_url, redis_prefix="t:", **more)
+
+
+def request(**changes: Any) -> Request:
+    fields: dict[str, Any] = {
+        "model": "tiny",
+        "workload": "t2v",
+        "prompt": "a red circle moving right on a black background",
+        "negative_prompt": "",
+        "width": 128,
+        "height": 128,
+        "num_frames": 17,
+        "fps": 8,
+        "num_inference_steps": 20,
+        "guidance_scale": 3.0,
+        "seed": 7,
+    }
+    return Request(**{**fields, **changes})
+
+
+def job(*, model: str = "tiny", owner: str = "ada", **changes: Any) -> Job:
+    fields: dict[str, Any] = {
+        "id": new_id(),
+        "owner": owner,
+        "request": request(model=model),
+        "created_at": time.time(),
+    }
+    return Job(**{**fields, **changes})
+
+
+def worker(worker_id: str = "w1", **changes: Any) -> WorkerInfo:
+    fields: dict[str, Any] = {
+        "id": worker_id,
+        "host": "here",
+        "pid": 1,
+        "model": "tiny",
+        "names": ("tiny", "/models/tiny"),
+        "state": "ready",
+        "card": CARD,
+        "devices": (Device(rank=0, pid=2, device="cpu", name="cpu", memory_bytes=1),),
+        "started_at": 1.0,
+    }
+    return WorkerInfo(**{**fields, **changes})
+
+
+def artifact(job_id: str, fence: str) -> Artifact:
+    return Artifact(
+        kind="video",
+        key=f"jobs/{job_id}/{fence}/video.mp4",
+        content_type="video/mp4",
+        size_bytes=10,
+        sha256="0" * 64,
+        width=128,
+        height=128,
+        num_frames=17,
+        fps=8,
+        seed=7,
+    )
+
+
+def usage(device_s: float = 2.0) -> Usage:
+    return Usage(
+        device_s=device_s,
+        peak_memory_bytes=2**30,
+        timings_s={"denoising": 1.5, "decoding": 0.5},
+        started_at=100.0,
+        ended_at=102.0,
+    )
