@@ -94,6 +94,11 @@ class JobStore:
             raise NotFound(f"no job {job_id!r}")
         return decode(fields)
 
+    def queued(self) -> int:
+        """How many jobs wait, all owners and models together."""
+        with translated():
+            return int(self.redis.get(self.key("queued")) or 0)
+
     def list(
         self,
         owner: str,
