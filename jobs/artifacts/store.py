@@ -121,10 +121,13 @@ def probe(store: ArtifactStore) -> None:
         StorageUnavailable: a step failed, or other bytes came back.
     """
     folder, sent = f"check/{secrets.token_hex(8)}", secrets.token_bytes(64)
-    with tempfile.NamedTemporaryFile() as file:
-        file.write(sent)
-        file.flush()
-        store.put(f"{folder}/probe", Path(file.name), "application/octet-stream")
+    try:
+        with tempfile.NamedTemporaryFile() as file:
+            file.write(sent)
+            file.flush()
+            store.put(f"{folder}/probe", Path(file.name), "application/octet-stream")
+    except OSError as error:
+        raise StorageUnavailable(f"no file to check with: {error}") from error
     with closing(store.read(f"{folder}/probe")) as chunks:
         got = b"".join(chunks)
     store.delete_prefix(folder)
