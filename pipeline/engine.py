@@ -1,0 +1,116 @@
+"""One rank's engine: a loaded model that turns requests into files, in step with the other ranks."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from pipeline import models
+from pipeline.gang.protocol import ItemResult
+from pipeline.layout import Layout
+from pipeline.media import image, video
+from pipeline.media.frames import keep_frames
+from pipeline.media.output import OutputError
+from pipeline.models import Model
+from pipeline.options import EngineOptions
+from pipeline.parallel.ranks import Ranks
+from pipeline.request import Request
+from pipeline.stages.control import Cancelled, Control, Steps
+from pipeline.stages.stage import check_order
+from pipeline.stages.state import State
+
+__all__ = ["Cancelled", "Control", "Engine", "OutputError"]
+
+
+class Engine:
+    """Runs the stages of one model, one request at a time; every rank calls it alike."""
+
+    def __init__(self, model: Model, ranks: Ranks) -> None:
+        check_order(model.stages)
+        self.model = model
+        self.card = model.card
+        self.dtype = model.dtype
+        self.fallbacks = model.fallbacks
+        self._ranks = ranks
+
+    @classmethod
+    def load(cls, options: EngineOptions, layout: Layout, ranks: Ranks) -> Engine:
+        """Load this rank's share of the model.
+
+        Raises:
+            ValueError: no such model, or a layout that it does not allow, in words.
+        """
+        return cls(models.load(options, layout, ranks), ranks)
+
+    @torch.no_grad()
+    def generate(
+        self, request: Request, file: Path, control: Control, *, frames_file: Path | None = None
+    ) -> ItemResult | None:
+        """Make one video, or one image, and write it to `file`.
+
+        Rank 0 decodes and writes while the others return; what only rank 0 can suffer then
+        (Cancelled while decoding, OutputError) leaves the ranks in step.
+
+        Args:
+            request: the same on every rank.
+            file: where rank 0 writes; it appears when it is whole.
+            control: rank 0's is told of progress and asked whether to stop.
+            frames_file: also write the frames, .npy, uint8 [F, H, W, 3].
+
+        Returns:
+            What was made, on rank 0; None on the others.
+
+        Raises:
+            RequestError: on every rank, a value that the model cannot serve.
+            Cancelled: at a step boundary.
+            OutputError: the file could not be written.
+        """
+        state, steps = State(request), Steps(control, self._ranks)
+        timings_s: dict[str, float] = {}
+        for stage in self.model.stages:
+            with self._timed(stage.name, timings_s):
+                stage.run(state, steps)
+        if self._ranks.rank != 0:
+            return None
+        # Frames are decoded as they are written: the last stage's time passes here.
+        with self._timed(self.model.stages[-1].name, timings_s), self._ranks.platform.alone():
+            content_type = _write(state, file, frames_file)
+        return ItemResult(
+            file=file.name,
+            content_type=content_type,
+            size_bytes=file.stat().st_size,
+            width=request.width,
+            height=request.height,
+            num_frames=request.num_frames,
+            fps=request.fps,
+            seed=request.seed,
+            timings_s=timings_s,
+        )
+
+    @contextmanager
+    def _timed(self, name: str, timings_s: dict[str, float]) -> Iterator[None]:
+        began = time.perf_counter()
+        yield
+        self._ranks.platform.synchronize(self._ranks.device)
+        timings_s[name] = timings_s.get(name, 0.0) + time.perf_counter() - began
+
+
+def _write(state: State, file: Path, frames_file: Path | None) -> str:
+    """Write the state's frames; returns the content type."""
+    request = state.request
+    chunks: Iterator[NDArray[np.uint8]] = (chunk.numpy() for chunk in state.frames)
+    if frames_file is not None:
+        shape = (request.num_frames, request.height, request.width, 3)
+        chunks = keep_frames(frames_file, chunks, shape)
+    if request.workload == "t2i":
+        (chunk,) = chunks
+        image.write_image(file, chunk[0])
+        return image.CONTENT_TYPE
+    video.write_video(file, chunks, width=request.width, height=request.height, fps=request.fps)
+    return video.CONTENT_TYPE

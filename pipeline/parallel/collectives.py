@@ -1,0 +1,64 @@
+"""The one door through which tensors pass between ranks.
+
+Functional collectives throughout: on Intel's Arc `dist.all_to_all_single` has corrupted data where
+the functional form did not (torch-xpu-ops#3021), and torch.compile traces only these. Their ops are
+called directly, since the Python functions around them change names between torch 2.8 and 2.13. A
+group of one exchanges nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch.distributed import ProcessGroup
+
+
+def all_to_all(
+    tensor: torch.Tensor, received: Sequence[int], sent: Sequence[int], group: ProcessGroup
+) -> torch.Tensor:
+    """Send `sent[r]` rows of dimension 0 to each rank r, in order, and get `received[r]` from it.
+
+    Args:
+        tensor: [sum(sent), ...].
+        received: rows from each rank; what that rank's `sent` says for this one.
+        sent: rows for each rank.
+        group: who takes part.
+
+    Returns:
+        [sum(received), ...], in rank order.
+    """
+    if group.size() == 1:
+        return tensor
+    ops = torch.ops._c10d_functional
+    arrived: torch.Tensor = ops.wait_tensor(
+        ops.all_to_all_single(tensor.contiguous(), list(received), list(sent), group.group_name)
+    )
+    return arrived
+
+
+def all_gather(tensor: torch.Tensor, group: ProcessGroup) -> torch.Tensor:
+    """Stack every rank's tensor, all of one shape, to [ranks, ...]."""
+    if group.size() == 1:
+        return tensor[None]
+    ops = torch.ops._c10d_functional
+    arrived: torch.Tensor = ops.wait_tensor(
+        ops.all_gather_into_tensor(tensor[None].contiguous(), group.size(), group.group_name)
+    )
+    return arrived
+
+
+def all_gather_uneven(
+    tensor: torch.Tensor, sizes: Sequence[int], dim: int, group: ProcessGroup
+) -> torch.Tensor:
+    """Join every rank's piece along `dim`, where rank r's is `sizes[r]` long.
+
+    Padded to the longest on the way: gloo cannot gather uneven pieces (pytorch#156627).
+    """
+    if group.size() == 1:
+        return tensor
+    moved = tensor.movedim(dim, 0)
+    padding = moved.new_zeros((max(sizes) - moved.shape[0], *moved.shape[1:]))
+    gathered = all_gather(torch.cat([moved, padding]), group)
+    pieces = [piece[:size] for piece, size in zip(gathered, sizes, strict=True)]
+    return torch.cat(pieces).movedim(0, dim)

@@ -1,0 +1,46 @@
+"""Decoding: latent to pixels, chunk by chunk."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import torch
+from typing_extensions import override
+
+from pipeline.parallel.ranks import Ranks
+from pipeline.stages.control import Steps
+from pipeline.stages.stage import Stage
+from pipeline.stages.state import State
+
+
+class Decoding(Stage):
+    """Opens the stream of frames on rank 0. The others have nothing to do but to wait for it."""
+
+    name = "decoding"
+    inputs = ("latent",)
+    outputs = ("frames",)
+
+    def __init__(
+        self, decode: Callable[[torch.Tensor], Iterator[torch.Tensor]], ranks: Ranks
+    ) -> None:
+        """`decode` gives, a latent frame at a time, float [1, 3, frames, height, width] in -1..1."""
+        self._decode = decode
+        self._ranks = ranks
+
+    @override
+    def run(self, state: State, steps: Steps) -> None:
+        state.frames = self._frames(state.latent, steps) if self._ranks.rank == 0 else iter(())
+
+    def _frames(self, latent: torch.Tensor, steps: Steps) -> Iterator[torch.Tensor]:
+        total = latent.shape[2]
+        steps.done(self.name, 0, total)
+        for step, chunk in enumerate(self._decode(latent)):
+            yield _pixels(chunk)
+            steps.done(self.name, step + 1, total)
+            steps.go_on_alone()
+
+
+def _pixels(chunk: torch.Tensor) -> torch.Tensor:
+    """Turn float [1, 3, F, H, W] in -1..1 into uint8 [F, H, W, 3] on the CPU."""
+    scaled = (chunk[0] / 2 + 0.5).clamp(0, 1).mul(255).round()
+    return scaled.to(torch.uint8).permute(1, 2, 3, 0).contiguous().cpu()
