@@ -5,6 +5,7 @@ What a model is and how its gangs run is not here but in `pipeline.options` (com
 
 from __future__ import annotations
 
+import base64
 from pathlib import Path
 from typing import Literal, Self
 
@@ -90,12 +91,28 @@ class Settings(BaseSettings):
             raise ValueError(
                 "set both RUSHES_S3_ACCESS_KEY_ID and RUSHES_S3_SECRET_ACCESS_KEY, or neither"
             )
+        if self.webhook_secret is not None and not _is_webhook_secret(
+            self.webhook_secret.get_secret_value()
+        ):
+            raise ValueError(
+                "RUSHES_WEBHOOK_SECRET must be whsec_ and the base64 of 24 to 64 random bytes, such as "
+                "`echo whsec_$(openssl rand -base64 32)` makes"
+            )
         return self
 
     @property
     def home_path(self) -> Path:
         """`home` with ~ expanded, absolute."""
         return self.home.expanduser().absolute()
+
+
+def _is_webhook_secret(text: str) -> bool:
+    """Whether it has the form that Standard Webhooks gives symmetric secrets."""
+    head, _, encoded = text.partition("whsec_")
+    try:
+        return not head and 24 <= len(base64.b64decode(encoded, validate=True)) <= 64
+    except ValueError:
+        return False
 
 
 def load_settings(**overrides: object) -> Settings:

@@ -5,7 +5,7 @@ local token, id, fence, beat, max_lost = ARGV[3], ARGV[4], ARGV[5], ARGV[6], ton
 local job = read(id)
 local before = remembered(job, 'lose', fence)
 if before then return before end
-if call('GET', key('lead')) ~= token then return false end
+if call('GET', key('lead')) ~= token then return 'not leading' end
 if not holds(job, fence) or job.beat ~= beat then return false end
 local now = unix_now()
 end_attempt(job, now, 0)
