@@ -117,9 +117,8 @@ def join(*, rank: int, world_size: int, rendezvous: Path, device: Device | None)
     for variable, value in environment.items():
         os.environ.setdefault(variable, value)
     own = platform.enter(rank, world_size)
-    backends = dict.fromkeys((f"{own.type}:{platform.backend}", "cpu:gloo"))
     dist.init_process_group(
-        backend=",".join(backends),
+        backend=platform.backends,
         store=dist.FileStore(str(rendezvous), world_size),  # type: ignore[attr-defined]  # it is public
         rank=rank,
         world_size=world_size,

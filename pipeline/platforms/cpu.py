@@ -27,6 +27,11 @@ class Cpu(Platform):
     visible_variable = ""
     default_dtype = torch.float32
 
+    @property
+    @override
+    def backends(self) -> str:
+        return self.backend
+
     @override
     def count(self) -> int:
         if sys.platform == "linux":

@@ -23,6 +23,11 @@ class Platform(ABC):
     """The environment variable that hides devices from a process; empty if there is none."""
     default_dtype: ClassVar[torch.dtype]
 
+    @property
+    def backends(self) -> str:
+        """All of a gang's backends as torch.distributed wants them: gloo carries the words."""
+        return f"cpu:gloo,{self.kind}:{self.backend}"
+
     @abstractmethod
     def count(self) -> int:
         """Devices that this process sees; 0 means that the kind is not there."""
