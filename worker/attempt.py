@@ -1,0 +1,222 @@
+"""One try of a job: run it on the gang, store what it made, write down how it ended.
+
+A try ends in one of four ways: done; Lost (the job is not ours any more); HandedBack (this worker
+is leaving, or could not go on through no fault of the job); TryFailed.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import CancelledError
+from pathlib import Path
+from typing import TypeVar
+
+import structlog
+
+from jobs.artifacts import ArtifactStore, StoredFile
+from jobs.errors import StorageUnavailable, StoreUnavailable
+from jobs.record import Artifact, Job, JobError, Progress, Usage
+from jobs.states import State
+from jobs.store import JobStore
+from pipeline.gang import protocol
+from pipeline.gang.gang import GangDied
+from worker.beat import Beat, Held
+from worker.supervisor import Supervisor
+
+log = structlog.get_logger()
+
+UPLOAD_BACKOFF_S = (0.5, 1.0, 2.0, 4.0, 8.0)
+STORE_BACKOFF_S = 0.5
+
+T = TypeVar("T")
+
+
+class Lost(Exception):
+    """The job was cancelled, deleted or given to another worker."""
+
+
+class HandedBack(Exception):
+    """This worker is leaving: the job goes back unharmed."""
+
+
+class TryFailed(Exception):
+    """The try failed."""
+
+    def __init__(self, error: JobError, *, again: bool) -> None:
+        """`again`: another try may do better."""
+        super().__init__(f"{error.code}: {error.message}")
+        self.error = error
+        self.again = again
+
+
+class Attempt:
+    """One try, on a task's own thread."""
+
+    def __init__(
+        self,
+        held: Held,
+        directory: Path,
+        *,
+        worker_id: str,
+        store: JobStore,
+        artifacts: ArtifactStore,
+        beat: Beat,
+        supervisor: Supervisor,
+        draining: threading.Event,
+    ) -> None:
+        self._held = held
+        self._job = held.job
+        self._directory = directory
+        self._worker_id = worker_id
+        self._store = store
+        self._artifacts = artifacts
+        self._beat = beat
+        self._supervisor = supervisor
+        self._draining = draining
+
+    def run(self) -> protocol.Done:
+        """Generate on the gang, which is free for the next job when this returns.
+
+        Raises:
+            Lost, HandedBack, TryFailed: it came to nothing.
+        """
+        request = self._job.request
+        item = protocol.RunItem(request=request, file=file_name(self._job))
+        run = protocol.Run(
+            run_id=f"{self._job.id}/{self._job.fence}",
+            directory=str(self._directory),
+            items=(item,),
+        )
+        work = self._supervisor.submit(run, self._on_progress)
+        self._held.work = work
+        if self._held.lost.is_set() or self._draining.is_set():
+            self._supervisor.cancel(work)  # it came between the claim and here
+        died = ""
+        answer: protocol.Done | protocol.Failed | None = None
+        try:
+            answer = work.outcome.result()
+        except GangDied as error:
+            died = str(error)
+        except CancelledError:
+            pass
+        self._held.work = None
+        persist(lambda: self._store.gang_free(self._worker_id, self._job.id))
+        if isinstance(answer, protocol.Done):
+            return answer
+        self._still_ours()
+        if died:
+            log.warning("the gang died", reason=died)
+            raise TryFailed(JobError(code="gang_died", message=died), again=True)
+        if answer is None:
+            raise HandedBack
+        failure = JobError(code=answer.code, message=answer.message)
+        raise TryFailed(failure, again=answer.code in {"error", "cancelled"})
+
+    def store(self, done: protocol.Done) -> tuple[Artifact, ...]:
+        """Upload what the run made, each file with a few tries.
+
+        Raises:
+            Lost, HandedBack, TryFailed: it came to nothing.
+        """
+        results = done.results
+        artifacts = []
+        for index, result in enumerate(results):
+            self._note("storing", index, len(results))
+            key = f"jobs/{self._job.id}/{self._job.fence}/{result.file}"
+            stored = self._put(key, self._directory / result.file, result.content_type)
+            artifacts.append(
+                Artifact(
+                    kind=result.content_type.partition("/")[0],
+                    key=key,
+                    content_type=result.content_type,
+                    size_bytes=stored.size_bytes,
+                    sha256=stored.sha256,
+                    width=result.width,
+                    height=result.height,
+                    num_frames=result.num_frames,
+                    fps=result.fps,
+                    seed=result.seed,
+                )
+            )
+        self._note("storing", len(results), len(results))
+        return tuple(artifacts)
+
+    def complete(
+        self, done: protocol.Done, artifacts: tuple[Artifact, ...], *, devices: int
+    ) -> None:
+        """Commit.
+
+        Raises:
+            Lost: refused.
+        """
+        timings_s: dict[str, float] = {}
+        for result in done.results:
+            for stage, seconds in result.timings_s.items():
+                timings_s[stage] = timings_s.get(stage, 0.0) + seconds
+        usage = Usage(
+            device_s=(done.ended_at - done.started_at) * devices,
+            peak_memory_bytes=done.peak_memory_bytes,
+            timings_s=timings_s,
+            started_at=done.started_at,
+            ended_at=done.ended_at,
+        )
+        job = self._job
+        if not persist(lambda: self._store.complete(job.id, job.fence, artifacts, usage)):
+            raise Lost
+        log.info("completed", device_s=round(usage.device_s, 2))
+
+    def hand_back(self) -> None:
+        """Return the job unharmed."""
+        if persist(lambda: self._store.hand_back(self._job.id, self._job.fence)):
+            log.info("handed back")
+
+    def end(self, failure: TryFailed) -> State | None:
+        """Write a failed try down. Queued again or failed; None: the job is not ours any more."""
+        log.warning("the try failed", code=failure.error.code, message=failure.error.message)
+        job = self._job
+        if failure.again:
+            return persist(lambda: self._store.retry(job.id, job.fence, failure.error))
+        refused = not persist(lambda: self._store.fail(job.id, job.fence, failure.error))
+        return None if refused else State.FAILED
+
+    def _put(self, key: str, path: Path, content_type: str) -> StoredFile:
+        for delay_s in (*UPLOAD_BACKOFF_S, None):
+            self._still_ours()
+            try:
+                return self._artifacts.put(key, path, content_type)
+            except StorageUnavailable as error:
+                if delay_s is None:
+                    failure = JobError(code=error.code, message=str(error))
+                    raise TryFailed(failure, again=True) from error
+                log.warning("cannot store yet", key=key, error=str(error), again_s=delay_s)
+                self._held.lost.wait(delay_s)
+        raise AssertionError("unreachable")
+
+    def _still_ours(self) -> None:
+        if self._held.lost.is_set():
+            raise Lost
+        if self._draining.is_set():
+            raise HandedBack
+
+    def _on_progress(self, progress: protocol.Progress) -> None:
+        self._note(progress.stage, progress.step, progress.steps)
+
+    def _note(self, stage: str, step: int, steps: int) -> None:
+        self._beat.note(self._held, Progress(stage=stage, step=step, steps=steps))
+
+
+def file_name(job: Job) -> str:
+    """What the job's file is called, in the attempt's folder and in its key."""
+    return "image.png" if job.request.workload == "t2i" else "video.mp4"
+
+
+def persist(write: Callable[[], T]) -> T:
+    """Do it, however long the store is away. Who cannot wait that long ends the process."""
+    while True:
+        try:
+            return write()
+        except StoreUnavailable as error:
+            log.warning("waiting for the store", error=str(error))
+            time.sleep(STORE_BACKOFF_S)

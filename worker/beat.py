@@ -1,0 +1,130 @@
+"""The beat of the jobs that this worker holds, and the worker's own sign of life.
+
+A refused beat means that the job is not ours any more (cancelled, deleted, given to another): its
+run is cancelled, and the gang killed if it does not stop in time. A store that does not answer means
+nothing: the run goes on.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+import structlog
+
+from jobs.errors import StoreUnavailable
+from jobs.record import Job, Progress
+from jobs.settings import Settings
+from jobs.store import JobStore
+from worker.presence import Presence
+from worker.supervisor import Supervisor, Work
+
+log = structlog.get_logger()
+
+PACE_S = 0.25
+"""News of progress, or a hint that a job was cancelled, wait no longer than this for their beat."""
+
+
+@dataclass
+class Held:
+    """A job that this worker holds under its fence."""
+
+    job: Job
+    lost: threading.Event = field(default_factory=threading.Event)
+    """Set when a beat was refused."""
+    lost_at: float = 0.0
+    progress: Progress | None = None
+    work: Work | None = None
+    """Set while the gang has it."""
+
+
+class Beat:
+    """The thread that raises the beats."""
+
+    def __init__(
+        self, store: JobStore, presence: Presence, supervisor: Supervisor, settings: Settings
+    ) -> None:
+        self._store = store
+        self._presence = presence
+        self._supervisor = supervisor
+        self._settings = settings
+        self._held: dict[str, Held] = {}
+        self._news = threading.Event()
+        self._stopping = threading.Event()
+        self._threads = [
+            threading.Thread(target=self._live, name="beat", daemon=True),
+            threading.Thread(target=self._listen, name="cancels", daemon=True),
+        ]
+
+    def start(self) -> None:
+        """Start beating, and listening for hints of cancelled jobs."""
+        for thread in self._threads:
+            thread.start()
+
+    def stop(self) -> None:
+        """Stop beating. Stopping twice is nothing."""
+        self._stopping.set()
+        self._news.set()
+
+    @property
+    def held(self) -> list[Held]:
+        """The jobs that this worker holds now."""
+        return list(self._held.values())
+
+    def holds(self, job: Job) -> bool:
+        """Whether this worker holds that attempt of the job."""
+        held = self._held.get(job.id)
+        return held is not None and held.job.fence == job.fence
+
+    @contextmanager
+    def hold(self, job: Job) -> Iterator[Held]:
+        """Beat for `job` inside the block."""
+        held = Held(job)
+        self._held[job.id] = held
+        try:
+            yield held
+        finally:
+            del self._held[job.id]
+
+    def note(self, held: Held, progress: Progress) -> None:
+        """Where the job stands, for the next beat, which comes soon."""
+        held.progress = progress
+        self._news.set()
+
+    def _listen(self) -> None:
+        for job_id in self._store.cancels(self._stopping):
+            if job_id in self._held:
+                self._news.set()
+
+    def _live(self) -> None:
+        announced = 0.0
+        while not self._stopping.is_set():
+            for held in self.held:
+                self._raise(held)
+            if time.monotonic() - announced >= self._settings.beat_s:
+                announced = time.monotonic()
+                self._presence.announce()
+            self._stopping.wait(PACE_S)
+            self._news.wait(max(0.0, self._settings.beat_s - PACE_S))
+            self._news.clear()
+
+    def _raise(self, held: Held) -> None:
+        if held.lost.is_set():
+            if held.work and time.monotonic() - held.lost_at > self._settings.cancel_grace_s:
+                log.warning("a cancelled run does not stop: killing the gang", job=held.job.id)
+                self._supervisor.kill(held.work)
+            return
+        try:
+            ours = self._store.beat(held.job.id, held.job.fence, held.progress)
+        except StoreUnavailable as error:
+            log.warning("no beat", job=held.job.id, error=str(error))
+            return
+        if not ours:
+            log.info("the job is not ours any more", job=held.job.id, attempt=held.job.fence)
+            held.lost_at = time.monotonic()
+            held.lost.set()
+            if held.work:
+                self._supervisor.cancel(held.work)

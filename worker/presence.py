@@ -1,0 +1,96 @@
+"""What this worker tells the others about itself."""
+
+from __future__ import annotations
+
+import os
+import socket
+import threading
+import time
+from typing import Literal
+
+import structlog
+from ulid import ULID
+
+from jobs.errors import StoreUnavailable
+from jobs.workers import Device, WorkerInfo, Workers
+from pipeline.gang.protocol import Ready
+from pipeline.options import EngineOptions
+
+log = structlog.get_logger()
+
+
+class Presence:
+    """This worker's WorkerInfo: changed by the supervisor, announced again by the beat."""
+
+    def __init__(self, workers: Workers, options: EngineOptions, *, slots: int) -> None:
+        self._workers = workers
+        self._lock = threading.Lock()
+        self._info = WorkerInfo(
+            id=f"worker_{ULID()}",
+            host=socket.gethostname(),
+            pid=os.getpid(),
+            model=options.name,
+            names=tuple(dict.fromkeys((options.name, options.model_path))),
+            state="starting",
+            slots=slots,
+            started_at=time.time(),
+        )
+
+    @property
+    def id(self) -> str:
+        """This worker's id, fresh at every start."""
+        return self._info.id
+
+    @property
+    def host(self) -> str:
+        """This machine's name."""
+        return self._info.host
+
+    @property
+    def state(self) -> str:
+        """starting, ready, unhealthy or draining."""
+        return self._info.state
+
+    def ready(self, ready: Ready, *, restarts: int) -> None:
+        """The gang is warm."""
+        self._change(
+            self._info.model_copy(
+                update={
+                    "state": "ready",
+                    "card": ready.card,
+                    "platform": ready.platform,
+                    "backend": ready.backend,
+                    "dtype": ready.dtype,
+                    "degrees": ready.degrees,
+                    "devices": tuple(Device(**device.model_dump()) for device in ready.devices),
+                    "fallbacks": ready.fallbacks,
+                    "restarts": restarts,
+                }
+            )
+        )
+
+    def enter(self, state: Literal["starting", "unhealthy", "draining"]) -> None:
+        """The gang takes no job for now; from `draining` there is no way back."""
+        self._change(self._info.model_copy(update={"state": state}))
+
+    def announce(self) -> None:
+        """Say it again. An unreachable store will hear it with the next beat."""
+        with self._lock:
+            try:
+                self._workers.announce(self._info)
+            except StoreUnavailable as error:
+                log.warning("cannot announce this worker", error=str(error))
+
+    def withdraw(self) -> None:
+        """Say goodbye; one that is not heard is forgotten with the lease."""
+        with self._lock:
+            try:
+                self._workers.withdraw(self._info.id)
+            except StoreUnavailable as error:
+                log.warning("cannot say goodbye", error=str(error))
+
+    def _change(self, info: WorkerInfo) -> None:
+        if self._info.state == "draining":
+            return
+        self._info = info
+        self.announce()

@@ -1,0 +1,149 @@
+"""The Celery task: claim -> run -> store -> finish.
+
+The task ends with the job's terminal state and no sooner, so that Flower tells the truth: a refused
+claim, and a try that leaves the job queued, raise Celery's Ignore.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from dataclasses import dataclass, field
+from typing import Any
+
+import structlog
+from celery import Celery
+from celery.exceptions import Ignore
+from kombu.exceptions import OperationalError
+
+from jobs.artifacts import ArtifactStore
+from jobs.celery_app import TASK
+from jobs.errors import NotFound, StoreUnavailable
+from jobs.record import Job, JobError
+from jobs.states import State
+from jobs.store import JobStore
+from worker.attempt import Attempt, HandedBack, Lost, TryFailed, persist
+from worker.attempts import Attempts
+from worker.beat import Beat
+from worker.presence import Presence
+from worker.supervisor import Supervisor
+
+log = structlog.get_logger()
+
+
+class JobFailed(Exception):
+    """The job has ended as failed; the record says why."""
+
+
+@dataclass(frozen=True)
+class Worker:
+    """The parts that a task works with."""
+
+    store: JobStore
+    artifacts: ArtifactStore
+    presence: Presence
+    supervisor: Supervisor
+    beat: Beat
+    attempts: Attempts
+    devices: int
+    """The gang's."""
+    draining: threading.Event = field(default_factory=threading.Event)
+
+    def perform(self, job_id: str, release: int) -> None:
+        """Try a released job once.
+
+        Raises:
+            Ignore: the job has not ended, or not here.
+            JobFailed: it has, as failed.
+        """
+        with structlog.contextvars.bound_contextvars(job=job_id, release=release):
+            job = self._claim(job_id, release)
+            with (
+                structlog.contextvars.bound_contextvars(attempt=job.fence),
+                self.beat.hold(job) as held,
+                self.attempts.directory(job) as directory,
+            ):
+                log.info("claimed", model=job.model, size=job.request.size)
+                attempt = Attempt(
+                    held,
+                    directory,
+                    worker_id=self.presence.id,
+                    store=self.store,
+                    artifacts=self.artifacts,
+                    beat=self.beat,
+                    supervisor=self.supervisor,
+                    draining=self.draining,
+                )
+                self._try(attempt)
+
+    def _try(self, attempt: Attempt) -> None:
+        try:
+            done = attempt.run()
+            artifacts = attempt.store(done)
+            attempt.complete(done, artifacts, devices=self.devices)
+        except Lost:
+            raise Ignore("the job is not ours any more") from None
+        except HandedBack:
+            attempt.hand_back()
+            raise Ignore("handed back") from None
+        except TryFailed as failure:
+            ended = failure
+        except Exception as error:
+            log.exception("the worker failed")
+            message = f"{type(error).__name__}: {error}"
+            ended = TryFailed(JobError(code="worker_error", message=message), again=True)
+        else:
+            return
+        if attempt.end(ended) is State.FAILED:
+            raise JobFailed(str(ended))
+        raise Ignore("to be tried again")
+
+    def _claim(self, job_id: str, release: int) -> Job:
+        """The job, now ours.
+
+        Raises:
+            Ignore: it is not.
+        """
+        if self.draining.is_set():
+            with contextlib.suppress(StoreUnavailable):
+                self.store.unrelease(job_id, release)
+            raise Ignore("this worker is leaving")
+        try:
+            job = self.store.claim(job_id, release, self.presence.id)
+        except StoreUnavailable:
+            job = self._claimed_unheard(job_id)
+        if job is None:
+            log.info("claim refused")
+            raise Ignore("claim refused")
+        return job
+
+    def _claimed_unheard(self, job_id: str) -> Job | None:
+        """The claim may have come through and only its answer been lost: the record knows."""
+        try:
+            job = persist(lambda: self.store.get(job_id))
+        except NotFound:
+            return None
+        ours = job.state is State.IN_PROGRESS and job.worker == self.presence.id
+        return job if ours and not self.beat.holds(job) else None
+
+
+def register(app: Celery, worker: Worker) -> None:
+    """Give the app the task, bound to this worker's parts."""
+
+    @app.task(name=TASK, bind=True, throws=(JobFailed,))  # type: ignore[untyped-decorator]
+    def generate(task: Any, job_id: str, release: int) -> None:
+        try:
+            worker.perform(job_id, release)
+        except Ignore:
+            if _is_cancelled(worker.store, job_id):
+                # Celery sees only a task that never ended.
+                with contextlib.suppress(OperationalError, OSError):
+                    task.send_event("task-revoked", terminated=True, signum="", expired=False)
+            raise
+
+
+def _is_cancelled(store: JobStore, job_id: str) -> bool:
+    try:
+        return store.get(job_id).state is State.CANCELLED
+    except (NotFound, StoreUnavailable):
+        return False
