@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import sys
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from jobs.errors import SettingsError
-from ops.options import Chosen, Refused, shared_options
+from ops.options import Chosen, Refused, later, of_request, shared_options
 
 app = typer.Typer(
     name="rushes",
@@ -67,6 +69,77 @@ def flower() -> None:
     from ops.flower import run_flower
 
     run_flower(load_settings())
+
+
+@app.command()
+@shared_options
+def generate(
+    chosen: Chosen,
+    *,
+    prompt: Annotated[str, typer.Option(help="What to show.")],
+    negative_prompt: Annotated[
+        str | None, typer.Option(help="What to steer away from.", show_default=False)
+    ] = None,
+    image: Annotated[Path | None, later("Start from this image.")] = None,
+    num_frames: Annotated[int | None, of_request("Frames; 1 makes an image.")] = None,
+    height: Annotated[int | None, of_request("Pixels.")] = None,
+    width: Annotated[int | None, of_request("Pixels.")] = None,
+    fps: Annotated[int | None, of_request("Frames a second of the file.")] = None,
+    num_inference_steps: Annotated[int | None, of_request("Denoising steps.")] = None,
+    guidance_scale: Annotated[float | None, of_request("Weight of the prompt.")] = None,
+    seed: Annotated[int | None, of_request("Of the first output; the next count up.")] = None,
+    num_outputs: Annotated[int, typer.Option(min=1, help="Outputs to make.")] = 1,
+    save_output: Annotated[bool, typer.Option(help="Keep the files.")] = True,
+    output_path: Annotated[Path, typer.Option(help="A file or a folder.")] = Path("outputs"),
+) -> None:
+    """Generate on this machine's devices, without any service."""
+    from ops.generate import run_generate
+
+    del image
+    raise typer.Exit(
+        run_generate(
+            chosen.engine,
+            prompt,
+            save_output=save_output,
+            output_path=output_path,
+            negative_prompt=negative_prompt,
+            num_frames=num_frames,
+            height=height,
+            width=width,
+            fps=fps,
+            num_inference_steps=num_inference_steps,
+            guidance_scale=guidance_scale,
+            seed=seed,
+            num_outputs=num_outputs,
+        )
+    )
+
+
+@app.command()
+def demo(
+    prompt: Annotated[
+        str, typer.Option(help="What to show.")
+    ] = "a red circle moving right on a black background",
+    out: Annotated[Path, typer.Option(help="Where the clip goes.")] = Path("demo.mp4"),
+) -> None:
+    """Make one clip through the whole service on this machine, then take everything down."""
+    from ops.demo import run_demo
+
+    home = os.environ.get("RUSHES_HOME")
+    raise typer.Exit(run_demo(prompt, out, Path(home).expanduser() if home else None))
+
+
+@bench.command()
+@shared_options
+def overhead(
+    chosen: Chosen,
+    jobs: Annotated[int, typer.Option(min=1, help="Jobs to take the median of.")] = 20,
+    json_file: Annotated[Path | None, typer.Option("--json", help="Also write this file.")] = None,
+) -> None:
+    """What the service adds to a generation, beside the generator called directly."""
+    from ops.bench.overhead import run_overhead
+
+    raise typer.Exit(run_overhead(chosen.engine, jobs, json_file))
 
 
 def main() -> None:

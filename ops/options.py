@@ -55,7 +55,13 @@ def _service(text: str, **more: Any) -> Any:
     return _option("Service", text, **more)
 
 
-def _later(text: str) -> Any:
+def of_request(text: str) -> Any:
+    """A parameter of the request; omitted, the model's default holds."""
+    return _option("Request", text)
+
+
+def later(text: str) -> Any:
+    """An option that is refused by name until it is built."""
     return _option("Not yet supported", text, callback=_not_yet)
 
 
@@ -88,16 +94,16 @@ def _choose(
         bool,
         _option("Layout", "Conditional and unconditional branch on different ranks."),
     ] = False,
-    attention_backend: Annotated[str | None, _later("Attention operator.")] = None,
-    text_encoder_cpu_offload: Annotated[bool, _later("Text encoder in CPU memory.")] = False,
-    image_encoder_cpu_offload: Annotated[bool, _later("Image encoder in CPU memory.")] = False,
-    vae_cpu_offload: Annotated[bool, _later("VAE in CPU memory.")] = False,
-    dit_cpu_offload: Annotated[bool, _later("Transformer in CPU memory.")] = False,
-    pin_cpu_memory: Annotated[bool, _later("Pin offloaded weights.")] = False,
-    use_fsdp_inference: Annotated[bool, _later("Shard weights over the gang.")] = False,
-    hsdp_shard_dim: Annotated[int | None, _later("Ranks that share one copy.")] = None,
-    enable_torch_compile: Annotated[bool, _later("Compile the transformer.")] = False,
-    profile: Annotated[Path | None, _later("Write a trace of the ranks to this folder.")] = None,
+    attention_backend: Annotated[str | None, later("Attention operator.")] = None,
+    text_encoder_cpu_offload: Annotated[bool, later("Text encoder in CPU memory.")] = False,
+    image_encoder_cpu_offload: Annotated[bool, later("Image encoder in CPU memory.")] = False,
+    vae_cpu_offload: Annotated[bool, later("VAE in CPU memory.")] = False,
+    dit_cpu_offload: Annotated[bool, later("Transformer in CPU memory.")] = False,
+    pin_cpu_memory: Annotated[bool, later("Pin offloaded weights.")] = False,
+    use_fsdp_inference: Annotated[bool, later("Shard weights over the gang.")] = False,
+    hsdp_shard_dim: Annotated[int | None, later("Ranks that share one copy.")] = None,
+    enable_torch_compile: Annotated[bool, later("Compile the transformer.")] = False,
+    profile: Annotated[Path | None, later("Write a trace of the ranks to this folder.")] = None,
     host: Annotated[str | None, _service("Address to listen on [RUSHES_HOST, 127.0.0.1].")] = None,
     port: Annotated[
         int | None, _service("Port to listen on [RUSHES_PORT, 30000].", min=1, max=65535)

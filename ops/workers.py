@@ -7,12 +7,11 @@ import os
 from worker.main import run_worker
 
 from jobs.settings import Settings
-from ops import devices
+from ops.devices import place
 from ops.stack import parts
 from ops.stack.logs import Logs
 from ops.stack.supervisor import Supervisor
 from pipeline.options import EngineOptions
-from worker.placement import gang_envs
 
 
 def run_workers(options: EngineOptions, settings: Settings) -> int:
@@ -24,12 +23,11 @@ def run_workers(options: EngineOptions, settings: Settings) -> int:
     if options.device and options.num_gpus and options.dp_size in {None, 1}:
         # Nothing to find out, and finding out would load torch: so `serve` starts its workers.
         return run_worker(settings, options, gang_env={})
-    found = devices.probe(options)
-    layout = devices.plan(options, found["device"])
-    gangs = gang_envs(layout, found, os.environ)
-    one_gang = devices.one_gang(options, layout, found["device"])
-    if layout.dp == 1:
-        return run_worker(settings, one_gang, gang_env=gangs[0])
-    workers = parts.workers(one_gang, settings, os.environ, gangs, ready=lambda: True)
+    placement = place(options)
+    if placement.layout.dp == 1:
+        return run_worker(settings, placement.one_gang, gang_env=placement.gangs[0])
+    workers = parts.workers(
+        placement.one_gang, settings, os.environ, placement.gangs, ready=lambda: True
+    )
     logs = Logs(["workers", *(part.name for part in workers)])
     return Supervisor([workers], logs, name="workers").run(lambda: None)

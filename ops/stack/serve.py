@@ -17,7 +17,7 @@ import click
 
 from jobs.errors import SettingsError
 from jobs.settings import Settings
-from ops import devices
+from ops.devices import place
 from ops.stack import parts, probes
 from ops.stack.exposure import is_loopback
 from ops.stack.foreign import check_redis, without_password
@@ -26,7 +26,6 @@ from ops.stack.logs import Logs
 from ops.stack.ports import LOOPBACK, free_port, is_free
 from ops.stack.supervisor import Supervisor
 from pipeline.options import EngineOptions
-from worker.placement import gang_envs
 
 
 def serve(options: EngineOptions, settings: Settings, *, flower: bool) -> int:
@@ -42,27 +41,28 @@ def serve(options: EngineOptions, settings: Settings, *, flower: bool) -> int:
         if flower:
             _check_port(settings.flower_host, settings.flower_port, "RUSHES_FLOWER_PORT")
         warnings = _warnings(settings)
-        found = devices.probe(options)
-        layout = devices.plan(options, found["device"])
-        gangs = gang_envs(layout, found, os.environ)
+        placement = place(options)
 
         redis_port = None if settings.redis_url else free_port()
         redis_url = settings.redis_url or f"redis://{LOOPBACK}:{redis_port}/0"
         address = parts.address(settings)
-        one_gang = devices.one_gang(options, layout, found["device"])
         env = parts.environment(settings, redis_url)
         stages = [
             [] if redis_port is None else [parts.redis(home.path, env, redis_port)],
             parts.services(settings, env, flower=flower),
             parts.workers(
-                one_gang, settings, env, gangs, ready=lambda: probes.api_status(settings) == OK
+                placement.one_gang,
+                settings,
+                env,
+                placement.gangs,
+                ready=lambda: probes.api_status(settings) == OK,
             ),
         ]
         logs = Logs(["serve", *(p.name for stage in stages for p in stage)], home.path / "logs")
         supervisor = Supervisor(stages, logs, name="serve")
         supervisor.say(f"address  {address}")
         supervisor.say(f"model    {options.name} ({options.model_path})")
-        supervisor.say(f"layout   {layout} on {found['device']}")
+        supervisor.say(f"layout   {placement.layout} on {placement.device}")
         supervisor.say(f"data     {home.path}")
         supervisor.say(f"redis    {without_password(redis_url)}")
         for warning in warnings:

@@ -10,7 +10,7 @@ from ops.stack import redis_server
 from ops.stack.ports import free_port
 from ops.stack.probes import redis_answers
 from ops.stack.redis_server import find_server, server_command, server_version
-from tests.ops.waiting import wait_for
+from tests.fixtures.waiting import wait_for
 
 
 def fake(folder: Path, name: str, version: str) -> Path:
@@ -56,7 +56,7 @@ def test_every_acknowledged_write_is_on_disk(tmp_path: Path) -> None:
     command = server_command(find_server(), port=port, directory=tmp_path)
     for attempt in range(2):
         with subprocess.Popen(command, stdout=subprocess.DEVNULL) as server:
-            wait_for(lambda: redis_answers(port), "the server")
+            wait_for(lambda: redis_answers(port), "the server answers")
             with redis.Redis(port=port, decode_responses=True) as client:
                 assert client.config_get("appendfsync")["appendfsync"] == "always"
                 assert client.incr("starts") == attempt + 1

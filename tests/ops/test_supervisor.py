@@ -7,7 +7,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from tests.ops.waiting import alive, descendants, wait_for
+from tests.fixtures.waiting import wait_for
+from tests.ops.processes import alive, descendants
 
 STAY = 'touch "$FOLDER/{name}.ready"; while :; do sleep 0.05; done'
 
@@ -49,7 +50,7 @@ def said(folder: Path, text: str) -> bool:
 
 def test_starts_in_order_and_stops_backwards(tmp_path: Path) -> None:
     with supervised(tmp_path, [stay("first")], [stay("second"), stay("third")]) as process:
-        wait_for(lambda: said(tmp_path, "all ready"), "readiness")
+        wait_for(lambda: said(tmp_path, "all ready"), "all are ready")
         process.send_signal(signal.SIGTERM)
         assert process.wait(20) == 0
     order = (tmp_path / "order").read_text().splitlines()
@@ -62,7 +63,7 @@ def test_starts_in_order_and_stops_backwards(tmp_path: Path) -> None:
 def test_passes_output_on_with_a_prefix_and_into_files(tmp_path: Path) -> None:
     part = ("speaker", "echo hello; printf 'no newline'; " + STAY.format(name="speaker"), 5.0)
     with supervised(tmp_path, [part]) as process:
-        wait_for(lambda: said(tmp_path, "all ready"), "readiness")
+        wait_for(lambda: said(tmp_path, "all ready"), "all are ready")
         process.terminate()
         process.wait(20)
     assert said(tmp_path, "speaker | hello\n")
@@ -75,7 +76,7 @@ def test_starts_a_dead_part_again_with_growing_pauses(tmp_path: Path) -> None:
     with supervised(tmp_path, [part]):
         wait_for(
             lambda: (tmp_path / "out").read_text().count("born") >= 3,
-            "the third life",
+            "the part lives a third time",
             timeout_s=20,
         )
     assert said(tmp_path, "mayfly exited with code 7; starts again in 0.5 s")
@@ -89,9 +90,9 @@ def test_kills_what_a_dead_part_left_in_its_group(tmp_path: Path) -> None:
         'touch "$FOLDER/again"; exit 1'
     )
     with supervised(tmp_path, [("parent", script, 5.0)]):
-        wait_for(lambda: said(tmp_path, "parent exited with code 1"), "the death")
+        wait_for(lambda: said(tmp_path, "parent exited with code 1"), "the part has died")
         first = int((tmp_path / "left").read_text())
-        wait_for(lambda: not alive(first), "the end of what it left")
+        wait_for(lambda: not alive(first), "what it left is dead")
 
 
 def test_exit_code_two_is_not_tried_again(tmp_path: Path) -> None:
@@ -106,7 +107,7 @@ def test_exit_code_two_is_not_tried_again(tmp_path: Path) -> None:
 def test_kills_a_part_that_does_not_stop(tmp_path: Path) -> None:
     name, script, _ = stubborn("deaf")
     with supervised(tmp_path, [(name, script, 0.3)]) as process:
-        wait_for(lambda: said(tmp_path, "all ready"), "readiness")
+        wait_for(lambda: said(tmp_path, "all ready"), "all are ready")
         process.terminate()
         assert process.wait(20) == 0
     assert said(tmp_path, "killing deaf")
@@ -114,10 +115,10 @@ def test_kills_a_part_that_does_not_stop(tmp_path: Path) -> None:
 
 def test_second_interrupt_kills_at_once(tmp_path: Path) -> None:
     with supervised(tmp_path, [stubborn("one")], [stubborn("two")]) as process:
-        wait_for(lambda: said(tmp_path, "all ready"), "readiness")
+        wait_for(lambda: said(tmp_path, "all ready"), "all are ready")
         below = descendants(process.pid)
         process.send_signal(signal.SIGINT)
-        wait_for(lambda: said(tmp_path, "stopping two"), "the orderly stop")
+        wait_for(lambda: said(tmp_path, "stopping two"), "the orderly stop begins")
         began = time.monotonic()
         process.send_signal(signal.SIGINT)
         assert process.wait(30) == 0
@@ -127,9 +128,9 @@ def test_second_interrupt_kills_at_once(tmp_path: Path) -> None:
 
 def test_nothing_outlives_a_killed_supervisor(tmp_path: Path) -> None:
     with supervised(tmp_path, [stay("one")], [stubborn("two")]) as process:
-        wait_for(lambda: said(tmp_path, "all ready"), "readiness")
+        wait_for(lambda: said(tmp_path, "all ready"), "all are ready")
         below = descendants(process.pid)
         assert len(below) >= 2
         process.kill()
         process.wait()
-        wait_for(lambda: not any(map(alive, below)), "the end of every part")
+        wait_for(lambda: not any(map(alive, below)), "every part is dead")

@@ -1,23 +1,8 @@
-"""Waiting on a condition instead of sleeping and hoping."""
+"""Looking at processes."""
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable
 from pathlib import Path
-from typing import TypeVar
-
-T = TypeVar("T")
-
-
-def wait_for(condition: Callable[[], T], what: str, timeout_s: float = 30.0) -> T:
-    """The condition's first true value."""
-    deadline = time.monotonic() + timeout_s
-    while not (value := condition()):
-        if time.monotonic() > deadline:
-            raise AssertionError(f"waited {timeout_s:g} s in vain for {what}")
-        time.sleep(0.05)
-    return value
 
 
 def alive(pid: int) -> bool:

@@ -1,0 +1,1 @@
+"""Measurements on this machine, each with its baseline in the same run."""

@@ -1,0 +1,128 @@
+import inspect
+from typing import Annotated, Any
+
+import pytest
+import typer
+from typer.testing import CliRunner
+
+from ops.options import DEMO_MODEL, Chosen, Refused, shared_options, to_arguments
+from pipeline.options import EngineOptions
+
+LATER = [
+    ("--attention-backend", "fa3"),
+    ("--text-encoder-cpu-offload",),
+    ("--image-encoder-cpu-offload",),
+    ("--vae-cpu-offload",),
+    ("--dit-cpu-offload",),
+    ("--pin-cpu-memory",),
+    ("--use-fsdp-inference",),
+    ("--hsdp-shard-dim", "4"),
+    ("--enable-torch-compile",),
+    ("--profile", "traces"),
+]
+
+
+def parse(*arguments: str) -> tuple[Chosen, str]:
+    """What a command with one parameter of its own gets from a command line."""
+    seen: list[tuple[Chosen, str]] = []
+    app = typer.Typer()
+
+    @app.command()
+    @shared_options
+    def command(chosen: Chosen, own: Annotated[str, typer.Option()] = "mine") -> None:
+        """Helps."""
+        seen.append((chosen, own))
+
+    result = CliRunner().invoke(app, arguments, catch_exceptions=False)
+    assert result.exit_code == 0, result.output
+    return seen[0]
+
+
+def test_every_option_arrives() -> None:
+    chosen, own = parse(
+        *("--model-path", "Wan-AI/Wan2.1-T2V-1.3B-Diffusers", "--served-model-name", "wan"),
+        *("--workload-type", "t2v", "--num-gpus", "16", "--dp-size", "2", "--sp-degree", "4"),
+        *("--ulysses-degree", "2", "--ring-degree", "2", "--tp-size", "1"),
+        *("--enable-cfg-parallel", "--device", "xpu", "--dtype", "bfloat16"),
+        *("--host", "0.0.0.0", "--port", "8000", "--log-level", "debug", "--own", "yours"),
+    )
+    assert chosen.engine == EngineOptions(
+        model_path="Wan-AI/Wan2.1-T2V-1.3B-Diffusers",
+        served_model_name="wan",
+        workload_type="t2v",
+        num_gpus=16,
+        dp_size=2,
+        sp_degree=4,
+        ulysses_degree=2,
+        ring_degree=2,
+        tp_size=1,
+        enable_cfg_parallel=True,
+        device="xpu",
+        dtype="bfloat16",
+    )
+    settings = chosen.settings
+    assert (settings.host, settings.port, settings.log_level) == ("0.0.0.0", 8000, "debug")
+    assert own == "yours"
+
+
+def test_every_engine_option_has_one() -> None:
+    def command(chosen: Chosen) -> None:
+        """Helps."""
+
+    assert set(EngineOptions.model_fields) <= set(
+        inspect.signature(shared_options(command)).parameters
+    )
+
+
+def test_the_environment_holds_where_the_command_line_is_silent(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("RUSHES_PORT", "31000")
+    monkeypatch.setenv("RUSHES_LOG_LEVEL", "error")
+    settings = parse("--model-path", "m", "--port", "32000")[0].settings
+    assert (settings.port, settings.log_level) == (32000, "error")
+
+
+def test_without_a_model_the_demo_model_is_meant(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Any
+) -> None:
+    (tmp_path / "model_index.json").touch()
+    monkeypatch.setattr("ops.options.DEMO_MODEL", tmp_path)
+    engine = parse()[0].engine
+    assert (engine.model_path, engine.name) == (str(tmp_path), "demo")
+
+
+def test_a_missing_demo_model_is_said(monkeypatch: pytest.MonkeyPatch, tmp_path: Any) -> None:
+    monkeypatch.setattr("ops.options.DEMO_MODEL", tmp_path / "nowhere")
+    with pytest.raises(Refused, match="give --model-path"):
+        parse()
+
+
+def test_the_demo_model_is_looked_for_inside_the_package() -> None:
+    assert DEMO_MODEL.parts[-3:] == ("ops", "demo_model", "model")
+
+
+@pytest.mark.parametrize("arguments", LATER, ids=lambda arguments: arguments[0])
+def test_what_is_not_built_is_refused_by_name(arguments: tuple[str, ...]) -> None:
+    with pytest.raises(Refused, match=rf"^{arguments[0]} is not supported yet$"):
+        parse("--model-path", "m", *arguments)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        EngineOptions(model_path="m"),
+        EngineOptions(
+            model_path="a model/with spaces",
+            served_model_name="wan",
+            num_gpus=8,
+            dp_size=2,
+            ulysses_degree=2,
+            enable_cfg_parallel=True,
+            device="cpu",
+            dtype="float32",
+        ),
+    ],
+)
+def test_the_command_line_gives_the_options_again(options: EngineOptions) -> None:
+    assert parse(*to_arguments(options))[0].engine == options
