@@ -1,0 +1,75 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from pipeline.layout import Layout
+from pipeline.parallel.ranks import Ranks
+from tests.fixtures.ranks import RankPool
+
+Pools = Callable[[int], RankPool]
+
+
+def words(ranks: Ranks) -> tuple[str, str, list[str]]:
+    said = ranks.broadcast_text("prompt: ein Würfel\n" * 500 if ranks.rank == 0 else "ignored")
+    empty = ranks.broadcast_text("" if ranks.rank == 0 else None)
+    return said, empty, ranks.gather_text("ü" * ranks.rank)
+
+
+@pytest.mark.parametrize("world_size", [1, 3])
+def test_words_reach_every_rank_whole(rank_pools: Pools, world_size: int) -> None:
+    for said, empty, gathered in rank_pools(world_size).run(words):
+        assert said == "prompt: ein Würfel\n" * 500
+        assert empty == ""
+        assert gathered == ["ü" * rank for rank in range(world_size)]
+
+
+def decide(ranks: Ranks, flags: list[bool]) -> bool:
+    return ranks.agree(flags[ranks.rank])
+
+
+@pytest.mark.parametrize("leader", [True, False])
+def test_ranks_that_disagree_follow_rank_0(rank_pools: Pools, leader: bool) -> None:
+    assert rank_pools(2).run(decide, [leader, not leader]) == [leader, leader]
+
+
+def places(ranks: Ranks, layout: Layout) -> dict[str, list[int]]:
+    import torch.distributed as dist
+
+    mesh = ranks.mesh(layout)
+    return {name: dist.get_process_group_ranks(mesh.get_group(name)) for name in ("cfg", "ulysses")}
+
+
+def test_ranks_are_numbered_with_ulysses_faster_than_cfg(rank_pools: Pools) -> None:
+    assert rank_pools(4).run(places, Layout(cfg=2, ulysses=2)) == [
+        {"cfg": [0, 2], "ulysses": [0, 1]},
+        {"cfg": [1, 3], "ulysses": [0, 1]},
+        {"cfg": [0, 2], "ulysses": [2, 3]},
+        {"cfg": [1, 3], "ulysses": [2, 3]},
+    ]
+
+
+@pytest.mark.parametrize(
+    ("layout", "words"),
+    [
+        (Layout(ring=2), "ring degree 2 is not built yet"),
+        (Layout(tp=2), "tp degree 2 is not built yet"),
+        (Layout(ulysses=4), "a gang of 2 ranks cannot be laid out as 4 = dp 1"),
+    ],
+)
+def test_a_layout_that_cannot_be_is_refused_by_name(
+    rank_pools: Pools, layout: Layout, words: str
+) -> None:
+    for answer in rank_pools(2).run(places, layout):
+        assert isinstance(answer, ValueError)
+        assert words in str(answer)
+
+
+def test_a_rank_without_the_device_asked_for_is_refused() -> None:
+    from pathlib import Path
+
+    from pipeline.parallel.ranks import join
+
+    with pytest.raises(ValueError, match="no xpu device is there"):
+        join(rank=0, world_size=1, rendezvous=Path("/nowhere"), device="xpu")
