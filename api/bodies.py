@@ -1,0 +1,98 @@
+"""A request's body, JSON or multipart, as one flat dict. What it means is pydantic's business."""
+
+from __future__ import annotations
+
+import json
+from typing import Any, NoReturn
+
+from flask import Request
+from werkzeug.datastructures import MultiDict
+from werkzeug.exceptions import UnsupportedMediaType
+from werkzeug.formparser import FormDataParser
+
+from pipeline.limits import RequestError
+
+
+class StrictFormParser(FormDataParser):
+    """Werkzeug's parser takes a malformed form for an empty one; this one raises ValueError."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.silent = False
+
+
+def read_body(request: Request) -> dict[str, Any]:
+    """The body's fields.
+
+    Raises:
+        RequestError: malformed, no object, or a field given twice.
+        UnsupportedMediaType: neither JSON nor multipart.
+    """
+    kind = request.mimetype
+    if kind == "application/json" or (kind.startswith("application/") and kind.endswith("+json")):
+        return _read_json(request.get_data(cache=False))
+    if kind == "multipart/form-data":
+        return _read_multipart(request)
+    raise UnsupportedMediaType(
+        f"content-type must be application/json or multipart/form-data, got {kind or 'none'!r}"
+    )
+
+
+def _read_json(data: bytes) -> dict[str, Any]:
+    try:
+        body = json.loads(data, object_pairs_hook=_unique, parse_constant=_no_constant)
+    except RecursionError:
+        raise RequestError("body", None, "is nested too deeply") from None
+    except ValueError as error:  # also bytes that are no UTF-8, and integers beyond all measure
+        raise RequestError("body", None, f"is malformed JSON: {error}") from None
+    if not isinstance(body, dict):
+        raise RequestError("body", body, "must be a JSON object")
+    return body
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    body = dict(pairs)
+    if len(body) < len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise RequestError(twice, None, "must be given once")
+    for name, value in pairs:
+        # JSON can spell half a character ("\\ud800"); nothing behind us can store it.
+        if not (_is_text(name) and (not isinstance(value, str) or _is_text(value))):
+            field = name.encode("ascii", "backslashreplace").decode()
+            raise RequestError(field, None, "must be whole Unicode characters, no lone surrogates")
+    return body
+
+
+def _is_text(value: str) -> bool:
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _no_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is no JSON")
+
+
+def _read_multipart(request: Request) -> dict[str, Any]:
+    try:
+        form, files = request.form, request.files
+    except ValueError as error:
+        raise RequestError("body", None, f"is malformed multipart: {error}") from None
+    body = _only_once(form) | {name: file.filename for name, file in _only_once(files).items()}
+    if len(body) < len(form) + len(files):
+        twice = next(name for name in form if name in files)
+        raise RequestError(twice, None, "must be given once")
+    for name, value in body.items():
+        if "\ufffd" in f"{name}{value}":  # what Werkzeug puts for bytes that it cannot decode
+            raise RequestError(name, None, "must be UTF-8 text")
+    return body
+
+
+def _only_once(fields: MultiDict[str, Any]) -> dict[str, Any]:
+    for name, values in fields.lists():
+        if len(values) > 1:
+            raise RequestError(name, None, f"must be given once, was given {len(values)} times")
+    return fields.to_dict()

@@ -1,0 +1,74 @@
+"""A finished job's file: streamed with ranges, or a redirect to a presigned link."""
+
+from __future__ import annotations
+
+import mimetypes
+from urllib.parse import urlsplit
+
+from flask import Request, Response
+
+from jobs.artifacts import ArtifactStore
+from jobs.errors import Conflict, NotFound
+from jobs.record import Artifact, Job
+from jobs.states import State
+
+
+def answer(job: Job, variant: str, artifacts: ArtifactStore, request: Request) -> Response:
+    """The file of `job` that `variant` names, as RFC 9110 has it for this request.
+
+    Raises:
+        Conflict: the job still runs.
+        NotFound: it ended without such a file.
+    """
+    artifact = _find(job, variant)
+    file_name = f"{job.id}{mimetypes.guess_extension(artifact.content_type) or ''}"
+    url = artifacts.url(artifact.key, content_type=artifact.content_type, file_name=file_name)
+    if url is not None and _origin(url) != _origin(request.host_url):
+        # On our own origin the SDK would send its key along to the store.
+        return Response(status=302, headers={"location": url, "cache-control": "no-store"})
+    return _stream(artifact, file_name, artifacts, request)
+
+
+def _find(job: Job, variant: str) -> Artifact:
+    if not job.state.terminal:
+        raise Conflict(f"{job.id} is {job.state}; its content is there once it is completed")
+    if job.state is not State.COMPLETED:
+        raise NotFound(f"{job.id} has no content: it is {job.state}")
+    kinds = ("video", "image") if variant == "video" else (variant,)
+    for artifact in job.artifacts:
+        if artifact.kind in kinds:
+            return artifact
+    raise NotFound(f"{job.id} has no {variant}")
+
+
+def _stream(
+    artifact: Artifact, file_name: str, artifacts: ArtifactStore, request: Request
+) -> Response:
+    response = Response(
+        content_type=artifact.content_type,
+        headers={
+            "content-length": str(artifact.size_bytes),
+            "content-disposition": f'attachment; filename="{file_name}"',
+            "cache-control": "private",
+            "x-content-type-options": "nosniff",
+        },
+    )
+    response.set_etag(artifact.sha256)
+    ranges = request.range
+    # Any other Range is to be ignored (RFC 9110, 14.2); Werkzeug would answer 416.
+    single = ranges is not None and ranges.units == "bytes" and len(ranges.ranges) == 1
+    response.make_conditional(
+        request.environ, accept_ranges=single, complete_length=artifact.size_bytes
+    )
+    response.headers["accept-ranges"] = "bytes"
+    if request.method == "GET" and response.status_code in (200, 206):
+        part = response.content_range
+        start, stop = part.start or 0, part.stop or artifact.size_bytes
+        # Opened here, not at the first chunk: a missing file must still become a 404.
+        response.response = artifacts.read(artifact.key, start=start, length=stop - start)
+    return response
+
+
+def _origin(url: str) -> tuple[str, str]:
+    parts = urlsplit(url)
+    return parts.scheme, parts.netloc

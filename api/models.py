@@ -1,0 +1,44 @@
+"""/v1/models: what is served, in OpenAI's list shape, with limits, defaults and live gangs."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from flask import Blueprint, Response, jsonify
+
+from api.parts import Parts
+from jobs.workers import ServedModel
+from pipeline.limits import ModelCard
+
+DEFAULTS = ("width", "height", "num_frames", "fps", "num_inference_steps", "guidance_scale")
+_OTHERS = ("name", "family", "workloads")
+LIMITS = tuple(name for name in ModelCard.model_fields if name not in (*DEFAULTS, *_OTHERS))
+
+
+def blueprint(parts: Parts) -> Blueprint:
+    """The route /v1/models."""
+    routes = Blueprint("models", __name__, url_prefix="/v1/models")
+
+    @routes.get("")
+    def index() -> Response:
+        return jsonify(object="list", data=[_public(model) for model in parts.workers.models()])
+
+    return routes
+
+
+def _public(model: ServedModel) -> dict[str, Any]:
+    """The default model comes first; a card's fields are null until a gang has reported it."""
+    card = model.card
+    values = card.model_dump() if card else dict.fromkeys(ModelCard.model_fields)
+    return {
+        "id": model.name,
+        "object": "model",
+        "created": int(model.seen_at),
+        "owned_by": "rushes",
+        "names": model.names,
+        "family": values["family"],
+        "workloads": values["workloads"],
+        "defaults": {name: values[name] for name in DEFAULTS},
+        "limits": {name: values[name] for name in LIMITS},
+        "live_gangs": model.live_gangs,
+    }

@@ -1,0 +1,76 @@
+"""The API under gunicorn: a few processes with a bounded number of threads each."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import structlog
+from flask import Flask
+from gunicorn.app.base import BaseApplication
+
+from api.app import create_app
+from api.log import GunicornLog
+from jobs import log
+from jobs.artifacts import open_artifacts
+from jobs.errors import SettingsError
+from jobs.settings import Settings
+from jobs.store import JobStore
+from jobs.workers import Workers
+
+MAX_PROCESSES = 4
+THREADS = 16
+"""Requests that one process answers at a time; more wait in the listen queue."""
+GRACE_S = 5
+"""How long a stopping process may take to finish what it answers."""
+
+
+def run(settings: Settings) -> None:
+    """Serve on `settings.host` and `settings.port` until SIGTERM or SIGINT; ends by SystemExit.
+
+    Raises:
+        SettingsError: no Redis is named.
+    """
+    if settings.redis_url is None:
+        raise SettingsError("the API needs Redis: set RUSHES_REDIS_URL, or start `rushes serve`")
+    log.configure(settings.log_level)
+    _Server(settings).run()
+
+
+def build(settings: Settings) -> Flask:
+    """The application over the parts that the settings name."""
+    store = JobStore.connect(settings)
+    return create_app(settings, store, Workers(store), open_artifacts(settings))
+
+
+class _Server(BaseApplication):  # type: ignore[misc]  # gunicorn has no types
+    """Gunicorn's own way of being embedded: options in `load_config`, the application in `load`."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        super().__init__()
+
+    def load_config(self) -> None:
+        for name, value in _options(self._settings).items():
+            self.cfg.set(name, value)
+
+    def load(self) -> Flask:
+        # After the fork: no connection is ever shared between processes.
+        return build(self._settings)
+
+
+def _options(settings: Settings) -> dict[str, Any]:
+    host = f"[{settings.host}]" if ":" in settings.host else settings.host
+    address = f"{host}:{settings.port}"
+    return {
+        "bind": [address],
+        "workers": min(MAX_PROCESSES, os.cpu_count() or 1),
+        "worker_class": "gthread",
+        "threads": THREADS,
+        "graceful_timeout": GRACE_S,
+        "timeout": 60,
+        "keepalive": 15,
+        "logger_class": GunicornLog,
+        "control_socket_disable": True,
+        "when_ready": lambda _: structlog.get_logger("api").info("API ready", address=address),
+    }
