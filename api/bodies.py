@@ -27,10 +27,13 @@ def read_body(request: Request) -> dict[str, Any]:
     Raises:
         RequestError: malformed, no object, or a field given twice.
         UnsupportedMediaType: neither JSON nor multipart.
+        RequestEntityTooLarge: more than `max_body_bytes`.
     """
     kind = request.mimetype
     if kind == "application/json" or (kind.startswith("application/") and kind.endswith("+json")):
-        return _read_json(request.get_data(cache=False))
+        data = request.stream.read()
+        request.stream.read(1)  # raises 413 where a chunked body was cut at the limit
+        return _read_json(data)
     if kind == "multipart/form-data":
         return _read_multipart(request)
     raise UnsupportedMediaType(

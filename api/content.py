@@ -23,8 +23,8 @@ def answer(job: Job, variant: str, artifacts: ArtifactStore, request: Request) -
     artifact = _find(job, variant)
     file_name = f"{job.id}{mimetypes.guess_extension(artifact.content_type) or ''}"
     url = artifacts.url(artifact.key, content_type=artifact.content_type, file_name=file_name)
-    if url is not None and _origin(url) != _origin(request.host_url):
-        # On our own origin the SDK would send its key along to the store.
+    if url is not None and urlsplit(url).netloc != request.host and request.method == "GET":
+        # To our own host the SDK would send its key along; and the link is signed for GET only.
         return Response(status=302, headers={"location": url, "cache-control": "no-store"})
     return _stream(artifact, file_name, artifacts, request)
 
@@ -67,8 +67,3 @@ def _stream(
         # Opened here, not at the first chunk: a missing file must still become a 404.
         response.response = artifacts.read(artifact.key, start=start, length=stop - start)
     return response
-
-
-def _origin(url: str) -> tuple[str, str]:
-    parts = urlsplit(url)
-    return parts.scheme, parts.netloc

@@ -1,0 +1,132 @@
+"""Bodies that are no body: malformed, doubled, too big, of another kind."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from flask.testing import FlaskClient
+from werkzeug.test import TestResponse
+
+from jobs.store import JobStore
+from tests.api.conftest import MAX_BODY_BYTES
+
+BOUNDARY = "multipart/form-data; boundary=xyz"
+
+
+def post(client: FlaskClient, data: bytes, content_type: str | None) -> TestResponse:
+    return client.post("/v1/videos", data=data, content_type=content_type)
+
+
+def part(name: str, value: str, extra: str = "") -> bytes:
+    return (
+        f'--xyz\r\nContent-Disposition: form-data; name="{name}"{extra}\r\n\r\n{value}\r\n'.encode()
+    )
+
+
+@pytest.mark.parametrize(
+    ("data", "param", "word"),
+    [
+        (b"", "body", "malformed JSON"),
+        (b"{", "body", "malformed JSON"),
+        (b'{"prompt": "x",}', "body", "malformed JSON"),
+        (b"prompt=x", "body", "malformed JSON"),
+        (b'{"prompt": "\xff"}', "body", "malformed JSON"),
+        (b'{"prompt": NaN}', "body", "NaN"),
+        (b'{"seed": ' + b"9" * 5000 + b"}", "body", "malformed JSON"),
+        (b"[" * 50_000, "body", "nested too deeply"),
+        (b'{"a":' * 10_000, "body", "nested too deeply"),
+        (b"null", "body", "must be a JSON object"),
+        (b'["x"]', "body", "must be a JSON object"),
+        (b'"prompt"', "body", "must be a JSON object"),
+        (b'{"prompt": "x", "prompt": "y"}', "prompt", "once"),
+        (b'{"prompt": "\\ud800"}', "prompt", "surrogates"),
+        (b'{"\\ud800<b>": 1}', "\\ud800<b>", "surrogates"),
+        (b'{"prompt": "x", "width": 1e400}', "width", "finite"),
+        (b'{"prompt": "x", "\\u0000": 1}', "\0", "unknown"),
+    ],
+)
+def test_bad_json_is_400(
+    served: FlaskClient, store: JobStore, data: bytes, param: str, word: str
+) -> None:
+    answer = post(served, data, "application/json")
+    assert answer.status_code == 400
+    error = json.loads(answer.data)["error"]
+    assert (error["type"], error["param"]) == ("invalid_request_error", param)
+    assert word in error["message"]
+    assert store.queued() == 0
+
+
+@pytest.mark.parametrize(
+    ("data", "content_type", "refused"),
+    [
+        (part("prompt", "x") + b"--xyz--", "multipart/form-data", ("body", "boundary")),
+        (
+            part("prompt", "x") + b"--xyz--",
+            "multipart/form-data; boundary=é",
+            ("body", "malformed"),
+        ),
+        (b"no parts at all", BOUNDARY, ("body", "malformed multipart")),
+        (part("prompt", "x"), BOUNDARY, ("body", "malformed multipart")),
+        (part("prompt", "x")[:-10], BOUNDARY, ("body", "malformed multipart")),
+        (b'{"prompt": "x"}', BOUNDARY, ("body", "malformed multipart")),
+        (part("prompt", "x") + part("prompt", "y") + b"--xyz--", BOUNDARY, ("prompt", "2 times")),
+        (
+            part("prompt", "x") + part("prompt", "y", '; filename="f"') + b"--xyz--",
+            BOUNDARY,
+            ("prompt", "once"),
+        ),
+        (
+            part("prompt", "x") + part("input_reference", "y", '; filename="f"') + b"--xyz--",
+            BOUNDARY,
+            ("input_reference", "unknown"),
+        ),
+        (
+            part("prompt", "x").replace(b"x\r", b"\xff\r") + b"--xyz--",
+            BOUNDARY,
+            ("prompt", "UTF-8"),
+        ),
+    ],
+)
+def test_bad_multipart_is_400(
+    served: FlaskClient, store: JobStore, data: bytes, content_type: str, refused: tuple[str, str]
+) -> None:
+    answer = post(served, data, content_type)
+    assert answer.status_code == 400, answer.data
+    param, word = refused
+    assert answer.get_json()["error"]["param"] == param
+    assert word in answer.get_json()["error"]["message"]
+    assert store.queued() == 0
+
+
+@pytest.mark.parametrize(
+    "content_type", [None, "", "text/plain", "application/x-www-form-urlencoded", "image/png", "?"]
+)
+def test_another_kind_of_body_is_415_and_names_those_that_are_taken(
+    served: FlaskClient, content_type: str | None
+) -> None:
+    answer = post(served, b'{"prompt": "x"}', content_type)
+    assert answer.status_code == 415
+    assert "application/json or multipart/form-data" in answer.get_json()["error"]["message"]
+
+
+def test_json_with_a_charset_or_a_suffix_is_json(served: FlaskClient) -> None:
+    for kind in ("application/json; charset=utf-8", "application/vnd.x+json"):
+        assert post(served, b'{"prompt": "x"}', kind).status_code == 200
+
+
+@pytest.mark.parametrize("content_type", ["application/json", BOUNDARY])
+def test_a_body_over_the_limit_is_413_in_openais_shape(
+    served: FlaskClient, content_type: str
+) -> None:
+    body = {"prompt": "x" * MAX_BODY_BYTES}
+    data = json.dumps(body).encode()
+    if content_type == BOUNDARY:
+        data = part("prompt", body["prompt"]) + b"--xyz--"
+    answer = post(served, data, content_type)
+    assert answer.status_code == 413
+    error: dict[str, Any] = answer.get_json()["error"]
+    assert error["type"] == "invalid_request_error"
+    assert error["code"] == "request_entity_too_large"
+    assert str(MAX_BODY_BYTES) in error["message"]

@@ -1,0 +1,180 @@
+"""The API as it ships: gunicorn in a process of its own, spoken to over HTTP."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+
+from api.server import run
+from jobs.artifacts import open_artifacts
+from jobs.errors import SettingsError
+from jobs.settings import Settings
+from jobs.store import JobStore
+from jobs.workers import Workers
+from tests.api.conftest import MAX_BODY_BYTES
+from tests.api.worker import announce, finish
+from tests.fixtures.redis import free_port
+from tests.fixtures.waiting import wait_for
+
+PROGRAM = (
+    "from api.server import run; from jobs.settings import load_settings; run(load_settings())"
+)
+
+
+class Server:
+    """One API process."""
+
+    def __init__(self, settings: Settings, log: Path) -> None:
+        self.url = f"http://127.0.0.1:{settings.port}"
+        self._log = log
+        environment = os.environ | {
+            "RUSHES_REDIS_URL": settings.redis_url or "",
+            "RUSHES_HOME": str(settings.home),
+            "RUSHES_PORT": str(settings.port),
+            "RUSHES_MAX_BODY_BYTES": str(settings.max_body_bytes),
+        }
+        with log.open("wb") as file:
+            self.process = subprocess.Popen(
+                [sys.executable, "-W", "error", "-c", PROGRAM],
+                env=environment,
+                stdout=file,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+
+    def alive(self) -> bool:
+        assert self.process.poll() is None, self.log()
+        try:
+            return httpx.get(f"{self.url}/livez").status_code == 200
+        except httpx.TransportError:
+            return False
+
+    def log(self) -> str:
+        return self._log.read_text()
+
+
+@pytest.fixture
+def settings(redis_url: str, tmp_path: Path) -> Settings:
+    return Settings(
+        redis_url=redis_url,
+        home=tmp_path / "home",
+        max_body_bytes=MAX_BODY_BYTES,
+        port=free_port(),
+    )
+
+
+@pytest.fixture
+def server(settings: Settings, tmp_path: Path) -> Iterator[Server]:
+    server = Server(settings, tmp_path / "log")
+    try:
+        wait_for(server.alive, "the API answers")
+        yield server
+    finally:
+        if server.process.poll() is None:
+            os.killpg(server.process.pid, signal.SIGKILL)
+        server.process.wait()
+
+
+def test_a_job_goes_round_over_http(
+    server: Server, settings: Settings, store: JobStore, workers: Workers, tmp_path: Path
+) -> None:
+    announce(workers)
+    clip = tmp_path / "clip.mp4"
+    clip.write_bytes(os.urandom(3 * 2**20))
+    with httpx.Client(base_url=server.url) as client:
+        assert client.get("/health").status_code == 200
+        form = {"prompt": (None, "a red circle"), "seconds": (None, "1")}
+        created = client.post("/v1/videos", files=form)
+        assert created.status_code == 200
+        job_id = created.json()["id"]
+        finish(store, open_artifacts(settings), job_id, clip)
+        assert client.get(f"/v1/videos/{job_id}").json()["status"] == "completed"
+        path = f"/v1/videos/{job_id}/content"
+        assert client.get(path).content == clip.read_bytes()
+        part = client.get(path, headers={"range": "bytes=1000000-1999999"})
+        assert (part.status_code, part.content) == (206, clip.read_bytes()[1000000:2000000])
+        assert client.head(path).headers["content-length"] == str(clip.stat().st_size)
+        assert client.get("/v1/videos?limit=1&secret=hidden").status_code == 400
+
+    lines = server.log().splitlines()
+    (created_line,) = [line for line in lines if "POST /v1/videos 200" in line]
+    assert f"request_id={created.headers['x-request-id']}" in created_line
+    (accepted_line,) = [line for line in lines if "job accepted" in line]
+    assert f"request_id={created.headers['x-request-id']}" in accepted_line
+    assert job_id in accepted_line
+    assert "hidden" not in server.log(), "queries are not logged"
+    assert "GET /health" not in server.log(), "what is polled is not logged"
+
+
+def test_a_body_over_the_limit_is_413_also_without_a_length(
+    server: Server, workers: Workers
+) -> None:
+    announce(workers)
+    big = b'{"prompt": "' + b"x" * MAX_BODY_BYTES + b'"}'
+    headers = {"content-type": "application/json"}
+    for content in (big, iter([big[:1000], big[1000:]])):
+        answer = httpx.post(f"{server.url}/v1/videos", content=content, headers=headers)
+        assert answer.status_code == 413
+        assert answer.json()["error"]["code"] == "request_entity_too_large"
+    small = iter([b'{"prompt": ', b'"x"}'])
+    answer = httpx.post(f"{server.url}/v1/videos", content=small, headers=headers)
+    assert answer.status_code == 200
+
+
+def test_what_is_no_http_harms_nobody(server: Server, settings: Settings) -> None:
+    with socket.create_connection(("127.0.0.1", settings.port)) as connection:
+        connection.sendall(b"\x16\x03\x01 nonsense \x1b[31m\r\n\r\n")
+        assert b"400" in connection.recv(1000)
+    assert server.alive()
+
+
+def test_sigterm_ends_what_is_answered_and_then_the_server(
+    server: Server, settings: Settings, store: JobStore, workers: Workers, tmp_path: Path
+) -> None:
+    announce(workers)
+    clip = tmp_path / "clip.mp4"
+    clip.write_bytes(os.urandom(16 * 2**20))  # more than socket buffers hold
+    job_id = httpx.post(f"{server.url}/v1/videos", json={"prompt": "x"}).json()["id"]
+    finish(store, open_artifacts(settings), job_id, clip)
+    with httpx.stream("GET", f"{server.url}/v1/videos/{job_id}/content") as answer:
+        chunks = answer.iter_bytes()
+        got = bytearray(next(chunks))
+        began = time.monotonic()
+        server.process.send_signal(signal.SIGTERM)
+        wait_for(lambda: not answers(server.url), "nobody new is answered")
+        for chunk in chunks:
+            got += chunk
+    assert got == clip.read_bytes()
+    assert server.process.wait(timeout=20) == 0, server.log()
+    assert time.monotonic() - began < 10
+
+
+def answers(url: str) -> bool:
+    """A stopping gunicorn leaves new connections in the kernel's queue."""
+    try:
+        return httpx.get(f"{url}/livez", timeout=0.5).status_code == 200
+    except httpx.TransportError:
+        return False
+
+
+def test_without_redis_it_does_not_start(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match="RUSHES_REDIS_URL"):
+        run(Settings(home=tmp_path))
+
+
+def test_no_model_library_is_loaded() -> None:
+    heavy = ("torch", "diffusers", "transformers", "numpy", "boto3", "av")
+    code = f"import sys, api.app, api.server; print([m for m in {heavy!r} if m in sys.modules])"
+    output = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    ).stdout
+    assert output == "[]\n"
