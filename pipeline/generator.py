@@ -302,7 +302,9 @@ def _collect(run: Run, done: Done, path: Path | None) -> Output:
     file = Path(run.directory) / result.file
     if path is not None:
         path.parent.mkdir(parents=True, exist_ok=True)
-        shutil.move(file, path)
+        part = path.with_name(f".{path.name}.part")
+        shutil.copyfile(file, part)  # it may be another file system
+        part.replace(path)
     frames = None
     if run.items[0].return_frames:
         import numpy as np

@@ -139,7 +139,10 @@ class Gang:
             raise
         if isinstance(message, Failed) and message.fatal:
             # Its ranks are about to leave: no later run may meet them on the way out.
+            casualty = processes.casualty()
             self.kill()
+            if casualty is not None:
+                raise GangDied(casualty)
         return message
 
     def cancel(self, run_id: str) -> None:

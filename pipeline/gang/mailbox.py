@@ -35,21 +35,13 @@ class Mailbox:
         Raises:
             ProtocolError: another version of the protocol, or no Init.
         """
-        line = self._pipe.readline()
         try:
-            version = json.loads(line)["version"]
-        except (ValueError, KeyError, TypeError):
-            raise ProtocolError(f"expected init, got {line[:200]!r}") from None
-        if version != VERSION:
-            raise ProtocolError(
-                f"the parent speaks protocol version {version}, this rank speaks {VERSION}: "
-                "both must come from the same installation"
-            )
-        message = decode_to_rank(line)
-        if not isinstance(message, Init):
-            raise ProtocolError(f"expected init, got {message.type}")
+            init = _read_init(self._pipe.readline())
+        except ProtocolError:
+            self._pipe.close()
+            raise
         threading.Thread(target=self._listen, name="mailbox", daemon=True).start()
-        return message
+        return init
 
     def next(self) -> Run | None:
         """Wait for the next run; None: leave."""
@@ -60,16 +52,34 @@ class Mailbox:
         return self._stopping.is_set() or self._cancelled == run_id
 
     def _listen(self) -> None:
-        for line in self._pipe:
-            message = decode_to_rank(line)
-            if isinstance(message, Run):
-                self._runs.put(message)
-            elif isinstance(message, Cancel):
-                self._cancelled = message.run_id
-            elif isinstance(message, Stop):
-                break
+        with self._pipe:
+            for line in self._pipe:
+                message = decode_to_rank(line)
+                if isinstance(message, Run):
+                    self._runs.put(message)
+                elif isinstance(message, Cancel):
+                    self._cancelled = message.run_id
+                elif isinstance(message, Stop):
+                    break
         self._stopping.set()
         self._runs.put(None)
+
+
+def _read_init(line: bytes) -> Init:
+    """The version first: the rest of another version's line may be unreadable."""
+    try:
+        version = json.loads(line)["version"]
+    except (ValueError, KeyError, TypeError):
+        raise ProtocolError(f"expected init, got {line[:200]!r}") from None
+    if version != VERSION:
+        raise ProtocolError(
+            f"the parent speaks protocol version {version}, this rank speaks {VERSION}: "
+            "both must come from the same installation"
+        )
+    message = decode_to_rank(line)
+    if not isinstance(message, Init):
+        raise ProtocolError(f"expected init, got {message.type}")
+    return message
 
 
 class Outbox:

@@ -109,6 +109,19 @@ class RankProcesses:
         self._reason = self._reason or reason
         self._signal_all()
 
+    def casualty(self) -> str | None:
+        """A rank that a signal has ended, in words: what the others then say is only an echo."""
+        with self._lock:
+            for rank, process in enumerate(self._processes):
+                if process.returncode is None:
+                    peek = os.WEXITED | os.WNOHANG | os.WNOWAIT
+                    end = os.waitid(os.P_PID, process.pid, peek)
+                    if end is not None and end.si_code in (os.CLD_KILLED, os.CLD_DUMPED):
+                        return describe(rank, -end.si_status)
+                elif process.returncode < 0:
+                    return describe(rank, process.returncode)
+        return None
+
     def join(self, timeout_s: float) -> bool:
         """Wait until every rank is gone and reaped; False: some are still there."""
         self._watcher.join(timeout_s)

@@ -1,0 +1,64 @@
+"""Where finished files go."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from pipeline.limits import RequestError
+from pipeline.outputs import plan_paths
+from pipeline.request import Request
+
+
+def request(prompt: str = "a fox", seed: int = 1, num_frames: int = 9) -> Request:
+    return Request(
+        model="m",
+        workload="t2i" if num_frames == 1 else "t2v",
+        prompt=prompt,
+        negative_prompt="",
+        width=64,
+        height=64,
+        num_frames=num_frames,
+        fps=8,
+        num_inference_steps=1,
+        guidance_scale=1.0,
+        seed=seed,
+    )
+
+
+def test_a_file_is_the_file_and_several_are_numbered() -> None:
+    assert plan_paths("out/clip.mp4", [request()]) == [Path("out/clip.mp4")]
+    assert plan_paths("clip.mp4", [request(), request()]) == [
+        Path("clip-1.mp4"),
+        Path("clip-2.mp4"),
+    ]
+
+
+def test_a_directorys_files_are_named_after_prompt_and_seed() -> None:
+    requests = [request("A Fox!"), request("A Fox!", num_frames=1, seed=2), request("狐")]
+
+    assert plan_paths("out.d", requests) == [
+        Path("out.d/a-fox-1.mp4"),
+        Path("out.d/a-fox-2.png"),
+        Path("out.d/output-1.mp4"),
+    ]
+
+
+def test_no_two_outputs_share_a_file() -> None:
+    assert plan_paths("out", [request(), request()]) == [
+        Path("out/a-fox-1-1.mp4"),
+        Path("out/a-fox-1-2.mp4"),
+    ]
+
+
+def test_a_prompt_leads_to_no_other_directory() -> None:
+    (path,) = plan_paths("out", [request("../../etc/passwd\0 " + "x" * 300)])
+
+    assert path.parent == Path("out")
+    assert len(path.name) < 80
+
+
+def test_a_suffix_that_does_not_fit_is_refused() -> None:
+    with pytest.raises(RequestError, match=r"must end in \.png"):
+        plan_paths("clip.mp4", [request(num_frames=1)])
