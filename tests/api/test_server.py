@@ -171,10 +171,26 @@ def test_without_redis_it_does_not_start(tmp_path: Path) -> None:
         run(Settings(home=tmp_path))
 
 
-def test_no_model_library_is_loaded() -> None:
+def test_killed_it_leaves_nobody_on_the_port(server: Server, settings: Settings) -> None:
+    server.process.kill()
+    server.process.wait()
+    wait_for(lambda: not listens(settings.port), "the processes notice that their parent is gone")
+
+
+def listens(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+def test_no_model_library_is_loaded_and_little_time_is_spent() -> None:
     heavy = ("torch", "diffusers", "transformers", "numpy", "boto3", "av")
-    code = f"import sys, api.app, api.server; print([m for m in {heavy!r} if m in sys.modules])"
+    code = (
+        "import sys, time, api.app, api.server; "
+        f"print([m for m in {heavy!r} if m in sys.modules], time.process_time())"
+    )
     output = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True
     ).stdout
-    assert output == "[]\n"
+    loaded, cpu_s = output.rsplit(maxsplit=1)
+    assert loaded == "[]"
+    assert float(cpu_s) < 2, "CPU time, whoever shares the cores; torch alone costs more"

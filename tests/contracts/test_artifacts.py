@@ -108,6 +108,8 @@ def test_delete_prefix_deletes_the_folder_and_no_neighbour(
     assert store.delete_prefix("jobs/a/") == 1
     assert store.size("jobs/ab/v") == len(CONTENT)
     assert store.delete_prefix("jobs/never") == 0
+    assert store.delete_prefix("jobs/ab/v") == 0, "a file is no folder"
+    assert store.size("jobs/ab/v") == len(CONTENT)
 
 
 @pytest.mark.parametrize(
