@@ -95,7 +95,7 @@ def test_a_gang_that_was_never_started_is_dead_and_stops(tmp_path: Path) -> None
     gang.stop(1)
     gang.stop(1)
     with pytest.raises(GangDied, match="not started"):
-        gang.run(Run.model_construct(run_id="r"), ignore)
+        gang.run(Run.model_construct(run_id="r", directory="", items=()), ignore)
 
 
 def test_ready_tells_what_runs(warm: Warm) -> None:

@@ -55,6 +55,8 @@ def test_gangs_share_the_cores_unless_told_how() -> None:
 def test_devices_omitted_are_one_and_on_cpu_two(found: dict[str, Any], devices: int) -> None:
     assert plan(EngineOptions(model_path="/m"), found).num_gpus == devices
     assert plan(EngineOptions(model_path="/m", num_gpus=4), found).num_gpus == 4
+    with pytest.raises(ValueError, match="num_gpus 3 is not divisible by dp 2"):
+        plan(EngineOptions(model_path="/m", num_gpus=3, dp_size=2), found)
 
 
 def test_the_probe_finds_the_cpu_and_names_what_is_not_there() -> None:
