@@ -39,11 +39,12 @@ class S3Artifacts:
         prefix = settings.s3_prefix.strip("/")
         self._prefix = f"{safe_key(prefix)}/" if prefix else ""
         self._link_s = settings.s3_link_s
-        self._client = _client(settings, settings.s3_endpoint_url)
-        # The host is part of the signature, so links need a client of their own.
-        self._public = _client(
-            settings, settings.s3_public_endpoint_url or settings.s3_endpoint_url
-        )
+        # A session of its own: boto3's default one is module-global and not safe between threads.
+        session = boto3.session.Session()
+        self._client = _client(session, settings, settings.s3_endpoint_url)
+        # The host is part of the signature, so links for another one need a client of their own.
+        public_url = settings.s3_public_endpoint_url
+        self._public = _client(session, settings, public_url) if public_url else self._client
         self._transfer = TransferConfig(
             multipart_threshold=PART_BYTES, multipart_chunksize=PART_BYTES, max_concurrency=2
         )
@@ -158,10 +159,11 @@ class S3Artifacts:
             ) from error
 
 
-def _client(settings: Settings, endpoint_url: str | None) -> S3Client:
+def _client(
+    session: boto3.session.Session, settings: Settings, endpoint_url: str | None
+) -> S3Client:
     secret = settings.s3_secret_access_key
-    # A session of its own: boto3's default one is module-global and not safe between threads.
-    return boto3.session.Session().client(
+    return session.client(
         "s3",
         endpoint_url=endpoint_url,
         region_name=settings.s3_region,
