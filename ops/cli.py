@@ -96,6 +96,7 @@ def generate(
     from ops.generate import run_generate
 
     del image
+    os.environ["RUSHES_LOG_LEVEL"] = chosen.own_log_level  # read by the ranks
     raise typer.Exit(
         run_generate(
             chosen.engine,
@@ -121,12 +122,17 @@ def demo(
         str, typer.Option(help="What to show.")
     ] = "a red circle moving right on a black background",
     out: Annotated[Path, typer.Option(help="Where the clip goes.")] = Path("demo.mp4"),
+    model_path: Annotated[
+        str | None, typer.Option(help="Another model than the demo's.", show_default=False)
+    ] = None,
 ) -> None:
     """Make one clip through the whole service on this machine, then take everything down."""
     from ops.demo import run_demo
 
     home = os.environ.get("RUSHES_HOME")
-    raise typer.Exit(run_demo(prompt, out, Path(home).expanduser() if home else None))
+    raise typer.Exit(
+        run_demo(prompt, out, home=Path(home).expanduser() if home else None, model_path=model_path)
+    )
 
 
 @bench.command()
@@ -139,6 +145,7 @@ def overhead(
     """What the service adds to a generation, beside the generator called directly."""
     from ops.bench.overhead import run_overhead
 
+    os.environ["RUSHES_LOG_LEVEL"] = chosen.own_log_level  # read by the ranks
     raise typer.Exit(run_overhead(chosen.engine, jobs, json_file))
 
 

@@ -27,12 +27,13 @@ JOB_S = 600.0
 POLL_S = 0.1
 
 
-def run_demo(prompt: str, out: Path, home: Path | None) -> int:
+def run_demo(prompt: str, out: Path, *, home: Path | None, model_path: str | None) -> int:
     """Make one clip; the exit code. A home that is given stays, with its job; else nothing does."""
+    arguments = [] if model_path is None else ["--model-path", model_path]
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     began = time.monotonic()
     try:
-        with _home(home) as place, LocalService(place) as service:
+        with _home(home) as place, LocalService(place, arguments) as service:
             job = _make(service, prompt, out)
             made_s = time.monotonic() - began
     except LocalError as error:
@@ -93,7 +94,7 @@ def _follow(client: httpx.Client, job: dict[str, Any], shown: Shown) -> dict[str
 def _words(job: dict[str, Any]) -> str:
     if job["stage"] is None:
         return str(job["status"]).replace("_", " ")
-    stage = str(job["stage"]).lower()
+    stage = str(job["stage"]).lower().replace("_", " ")
     if (job["steps"] or 0) > 1:
         return f"{stage}: step {job['step']} of {job['steps']}"
     return stage

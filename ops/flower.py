@@ -56,7 +56,7 @@ def flower_arguments(settings: Settings) -> list[str]:
     return [
         f"--address={settings.flower_host}",
         f"--port={settings.flower_port}",
-        f"--logging={settings.log_level}",
+        f"--logging={'debug' if settings.log_level == 'debug' else 'warning'}",
         "--persistent=True",
         f"--db={state_file(settings)}",
         f"--state-save-interval={SAVE_MS}",

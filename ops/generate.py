@@ -72,7 +72,10 @@ class _Together:
         self._shown = shown
 
     def __call__(self, index: int, progress: Progress) -> None:
-        stage, share = progress.stage.lower(), progress.step / max(1, progress.steps)
+        stage, share = (
+            progress.stage.lower().replace("_", " "),
+            progress.step / max(1, progress.steps),
+        )
         if stage == "denoising":
             self._done[index] = DENOISING_SHARE * share
         elif stage == "decoding":

@@ -41,12 +41,12 @@ class LocalService:
             k: v for k, v in os.environ.items() if not k.startswith("RUSHES_") or k in KEPT
         }
         self._env |= {"RUSHES_HOME": str(home), **(env or {})}
-        self._port = free_port()
+        self.port = free_port()
         self._command = [
-            *(sys.executable, "-m", "ops.cli", "serve", "--port", str(self._port)),
+            *(sys.executable, "-m", "ops.cli", "serve", "--port", str(self.port)),
             *arguments,
         ]
-        self.url = f"http://{LOOPBACK}:{self._port}"
+        self.url = f"http://{LOOPBACK}:{self.port}"
         self.output = home / "serve.out"
 
     def __enter__(self) -> Self:

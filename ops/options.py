@@ -32,6 +32,12 @@ class Chosen:
     engine: EngineOptions
     settings: Settings
 
+    @property
+    def own_log_level(self) -> LogLevel:
+        """For a command that shows its own progress: silent but for warnings unless told otherwise."""
+        told = "log_level" in self.settings.model_fields_set
+        return self.settings.log_level if told else "warning"
+
 
 def _not_yet(parameter: typer.CallbackParam, value: Value) -> Value:
     if value not in (None, False):
@@ -119,6 +125,13 @@ def _choose(
         if not (DEMO_MODEL / "model_index.json").exists():
             raise Refused(f"no demo model in {DEMO_MODEL}: give --model-path")
         model_path, served_model_name = str(DEMO_MODEL), served_model_name or DEMO_NAME
+    elif model_path.startswith(("/", "./", "../", "~")):  # else it may be a hub id
+        directory = Path(model_path).expanduser()
+        if not (directory / "model_index.json").exists():
+            raise Refused(
+                f"--model-path {model_path} is no Diffusers directory: no model_index.json"
+            )
+        model_path = str(directory)
     engine = EngineOptions(
         model_path=model_path,
         served_model_name=served_model_name,

@@ -1,6 +1,10 @@
-"""The single roles, each from the settings alone."""
+"""The single roles that need no more than the settings: API and relay."""
 
 from __future__ import annotations
+
+import signal
+import threading
+from functools import partial
 
 from jobs import log
 from jobs.settings import Settings
@@ -16,3 +20,29 @@ def run_api(settings: Settings) -> None:
 
     log.configure(settings.log_level)
     run(settings)
+
+
+def run_relay(settings: Settings) -> None:
+    """Release jobs, requeue silent ones, send webhooks, until SIGTERM or Ctrl-C.
+
+    Raises:
+        SettingsError: a setting that stops start-up.
+    """
+    from jobs.artifacts import open_artifacts
+    from jobs.celery_app import make_celery, send
+    from jobs.relay.relay import Relay
+    from jobs.store import JobStore
+    from jobs.workers import Workers
+
+    log.configure(settings.log_level)
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+    store = JobStore.connect(settings)
+    Relay(
+        settings,
+        store,
+        Workers(store),
+        partial(send, make_celery(settings)),
+        open_artifacts(settings),
+    ).run(stop)

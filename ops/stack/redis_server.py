@@ -58,6 +58,7 @@ def server_command(binary: Path, *, port: int, directory: Path) -> list[str]:
         *("--appendfsync", "always"),
         *("--save", ""),
         *("--maxmemory-policy", "noeviction"),
+        *("--loglevel", "warning"),
     ]
 
 

@@ -1,5 +1,6 @@
 import inspect
-from typing import Annotated, Any
+from pathlib import Path
+from typing import Annotated
 
 import pytest
 import typer
@@ -84,7 +85,7 @@ def test_the_environment_holds_where_the_command_line_is_silent(
 
 
 def test_without_a_model_the_demo_model_is_meant(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Any
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     (tmp_path / "model_index.json").touch()
     monkeypatch.setattr("ops.options.DEMO_MODEL", tmp_path)
@@ -92,7 +93,7 @@ def test_without_a_model_the_demo_model_is_meant(
     assert (engine.model_path, engine.name) == (str(tmp_path), "demo")
 
 
-def test_a_missing_demo_model_is_said(monkeypatch: pytest.MonkeyPatch, tmp_path: Any) -> None:
+def test_a_missing_demo_model_is_said(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr("ops.options.DEMO_MODEL", tmp_path / "nowhere")
     with pytest.raises(Refused, match="give --model-path"):
         parse()
@@ -100,6 +101,20 @@ def test_a_missing_demo_model_is_said(monkeypatch: pytest.MonkeyPatch, tmp_path:
 
 def test_the_demo_model_is_looked_for_inside_the_package() -> None:
     assert DEMO_MODEL.parts[-3:] == ("ops", "demo_model", "model")
+
+
+def test_a_local_path_must_be_a_diffusers_directory(tmp_path: Path) -> None:
+    with pytest.raises(Refused, match=r"no Diffusers directory: no model_index\.json"):
+        parse("--model-path", str(tmp_path))
+    (tmp_path / "model_index.json").touch()
+    assert parse("--model-path", str(tmp_path))[0].engine.model_path == str(tmp_path)
+
+
+@pytest.mark.parametrize(("told", "level"), [((), "warning"), (("--log-level", "info"), "info")])
+def test_a_command_with_its_own_progress_is_quiet_unless_told(
+    told: tuple[str, ...], level: str
+) -> None:
+    assert parse("--model-path", "m", *told)[0].own_log_level == level
 
 
 @pytest.mark.parametrize("arguments", LATER, ids=lambda arguments: arguments[0])
