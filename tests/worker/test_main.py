@@ -1,0 +1,160 @@
+"""The worker end to end: real gang, real Redis, real Celery, a relay that releases."""
+
+from __future__ import annotations
+
+import io
+import os
+import signal
+import time
+from pathlib import Path
+
+import av
+
+from jobs.celery_app import make_celery, send
+from jobs.states import State
+from tests.fixtures.waiting import wait_for
+from tests.worker.conftest import Stack
+
+
+def attempts(stack: Stack) -> list[Path]:
+    """The files that attempts left on the worker's disk."""
+    return [
+        path for path in stack.settings.home_path.glob("attempts/*/video_*/*") if path.is_file()
+    ]
+
+
+def test_a_worker_tells_what_it_is_and_stays_light(stack: Stack) -> None:
+    info = stack.worker.info
+
+    assert info.pid == stack.process.pid
+    assert (info.state, info.platform, info.backend) == ("ready", "cpu", "gloo")
+    assert info.names[0] == "tiny"
+    assert len(info.devices) == 2
+    status = Path(f"/proc/{info.pid}/status").read_text()
+    (rss_kib,) = [int(line.split()[1]) for line in status.splitlines() if "VmRSS" in line]
+    assert rss_kib < 120 * 1024
+
+
+def test_a_job_becomes_a_video_on_storage(stack: Stack) -> None:
+    job = stack.wait_completed(stack.submit(num_frames=13))
+
+    (artifact,) = job.artifacts
+    assert artifact.kind == "video"
+    assert artifact.key == f"jobs/{job.id}/{job.fence}/video.mp4"
+    content = b"".join(stack.artifacts.read(artifact.key))
+    assert len(content) == artifact.size_bytes
+    with av.open(io.BytesIO(content), "r") as container:
+        assert sum(1 for _ in container.decode(video=0)) == artifact.num_frames == 13
+    assert (job.attempt, job.failures) == (1, 0)
+    assert job.usage is not None
+    assert job.usage.device_s > job.usage.timings_s["denoising"] > 0
+    assert job.usage.peak_memory_bytes > 0
+    wait_for(lambda: not attempts(stack), "the attempt's files are gone")
+
+
+def test_one_frame_becomes_an_image(stack: Stack) -> None:
+    job = stack.wait_completed(stack.submit(num_frames=1))
+
+    (artifact,) = job.artifacts
+    assert (artifact.kind, artifact.content_type) == ("image", "image/png")
+    assert artifact.key.endswith("/image.png")
+    assert b"".join(stack.artifacts.read(artifact.key)).startswith(b"\x89PNG")
+
+
+def test_progress_reaches_the_record_and_a_cancel_reaches_the_gang(stack: Stack) -> None:
+    pids = stack.pids
+    job = stack.wait_denoising(stack.submit(num_inference_steps=50, size="128x128", num_frames=33))
+    assert job.progress is not None
+    assert 1 <= job.progress.step < job.progress.steps == 50
+
+    stack.store.cancel(job.id)
+    wait_for(lambda: not stack.worker.gang_job, "the gang stops", timeout_s=10)
+
+    assert stack.pids == pids, "the gang stays warm"
+    assert stack.store.get(job.id).state is State.CANCELLED
+    wait_for(lambda: not stack.worker.job_ids, "nothing is held")
+    stack.wait_completed(stack.submit())
+    assert stack.pids == pids
+
+
+def test_a_doubled_message_runs_nothing_twice(stack: Stack) -> None:
+    job = stack.wait_denoising(stack.submit(num_inference_steps=50))
+
+    with make_celery(stack.settings) as app:
+        send(app, job.id, job.model, job.release)
+    job = stack.wait_completed(job)
+
+    assert job.attempt == 1
+    wait_for(lambda: "claim refused" in stack.log.read_text(), "the second message is refused")
+
+
+def test_a_rank_killed_under_a_job_costs_a_try_and_no_more(stack: Stack) -> None:
+    pids = stack.pids
+    job = stack.wait_denoising(stack.submit(num_inference_steps=50))
+
+    os.kill(pids[1], signal.SIGKILL)
+    job = stack.wait_completed(job)
+
+    assert (job.attempt, job.failures, job.lost) == (2, 1, 0)
+    assert not set(stack.pids) & set(pids)
+    assert stack.worker.info.restarts == 1
+
+
+def test_an_idle_gangs_death_is_seen_and_made_good(stack: Stack) -> None:
+    pids = stack.pids
+
+    os.kill(pids[0], signal.SIGKILL)
+    wait_for(lambda: not stack.is_ready(), "the death is announced", timeout_s=5)
+    wait_for(stack.is_ready, "the gang is back", timeout_s=90)
+
+    assert not set(stack.pids) & set(pids)
+    stack.wait_completed(stack.submit())
+
+
+def test_an_upload_that_fails_is_tried_again_without_the_gang(stack: Stack) -> None:
+    folder = stack.settings.home_path / "artifacts"
+    aside = folder.with_name("aside")
+    folder.rename(aside)
+    folder.write_text("in the way")
+
+    job = stack.submit(num_inference_steps=2)
+    stack.wait(job, lambda job: job.progress and job.progress.stage == "storing", "it is stored")
+    wait_for(lambda: "cannot store yet" in stack.log.read_text(), "storing fails")
+    assert not stack.worker.gang_job, "the gang is free while a job is stored"
+    assert stack.worker.job_ids == {job.id}
+    folder.unlink()
+    aside.rename(folder)
+
+    assert stack.wait_completed(job).attempt == 1
+
+
+def test_a_run_outlives_an_outage_of_redis(stack: Stack) -> None:
+    job = stack.wait_denoising(stack.submit(num_inference_steps=50))
+
+    stack.server.kill()
+    stack.server.start()
+    job = stack.wait_completed(job)
+
+    assert (job.attempt, job.failures, job.lost) == (1, 0, 0)
+    stack.wait_completed(stack.submit())
+
+
+def test_sigterm_hands_the_running_job_back_and_leaves_nothing(stack: Stack) -> None:
+    worker_id, pids = stack.worker.info.id, stack.pids
+    job = stack.wait_denoising(stack.submit(num_inference_steps=50, size="128x128", num_frames=33))
+
+    began = time.monotonic()
+    stack.process.send_signal(signal.SIGTERM)
+    stack.process.send_signal(signal.SIGINT)
+    stack.process.send_signal(signal.SIGTERM)
+    code = stack.process.wait(timeout=20)
+
+    log = stack.log.read_text()
+    assert code == 0, log
+    assert time.monotonic() - began < 10, log
+    job = stack.store.get(job.id)
+    assert (job.state, job.attempt, job.failures, job.lost) == (State.QUEUED, 1, 0, 0)
+    assert job.progress is None
+    assert stack.workers.live() == ()
+    assert not any(Path(f"/proc/{pid}").exists() for pid in pids)
+    assert not (stack.settings.home_path / "attempts" / worker_id).exists()
