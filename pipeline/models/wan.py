@@ -36,6 +36,10 @@ from pipeline.stages.validation import InputValidation
 _TEXT_TOKENS = 512
 """What Wan was trained with; diffusers' `encode_prompt` would default to 226."""
 
+_PIXELS_AT_ONCE = 2**20
+"""How much is decoded at once. Small frames one latent frame at a time are slow (128x128 on a CPU: 3
+to 4 times); 480x832 has more than this in one, which is where memory begins to matter."""
+
 
 def load(options: EngineOptions, layout: Layout, ranks: Ranks) -> Model:
     """Load a WanPipeline and spread it over the gang.
@@ -74,7 +78,7 @@ def load(options: EngineOptions, layout: Layout, ranks: Ranks) -> Model:
             LatentPreparation(geometry.latent_shape, ranks.device),
             TimestepPreparation(pipe.scheduler, ranks.device),
             Denoising(_predictor(pipe), pipe.scheduler, guidance),
-            Decoding(lambda latent: decode(pipe.vae, latent), ranks),
+            Decoding(_decoder(pipe.vae, geometry), ranks),
         ),
     )
 
@@ -231,27 +235,35 @@ def _predictor(pipe: Any) -> Callable[[State, int, Branch], torch.Tensor]:
     return predict
 
 
-def decode(vae: Any, latent: torch.Tensor) -> Iterator[torch.Tensor]:
-    """Decode a normalised latent [1, C, F, H, W], a latent frame at a time.
+def _decoder(vae: Any, geometry: Geometry) -> Callable[[torch.Tensor], Iterator[torch.Tensor]]:
+    def frames(latent: torch.Tensor) -> Iterator[torch.Tensor]:
+        pixels = geometry.vae_time * latent.shape[3] * latent.shape[4] * geometry.vae_space**2
+        return decode(vae, latent, max(1, _PIXELS_AT_ONCE // pixels))
 
-    Equal to `vae.decode` bit for bit: the causal convolutions' last frames go along from chunk to
-    chunk in `memory`, as they do there.
+    return frames
+
+
+def decode(vae: Any, latent: torch.Tensor, at_once: int) -> Iterator[torch.Tensor]:
+    """Decode a normalised latent [1, C, F, H, W]: its first frame, then `at_once` frames at a time.
+
+    One at a time equals `vae.decode` bit for bit, several to rounding (5e-6): the causal
+    convolutions' last frames go along from chunk to chunk in `memory`, as they do there.
 
     Yields:
-        float [1, 3, frames, height, width] in -1..1: 1 frame first, then 4 at a time.
+        float [1, 3, frames, height, width] in -1..1: 1 frame first, then 4 for each latent frame.
     """
     shape = (1, -1, 1, 1, 1)
     mean = torch.tensor(vae.config.latents_mean).view(shape).to(latent.device, vae.dtype)
     scale = 1.0 / torch.tensor(vae.config.latents_std).view(shape).to(latent.device, vae.dtype)
     hidden = vae.post_quant_conv(latent.to(vae.dtype) / scale + mean)
     memory = [None] * sum(isinstance(module, WanCausalConv3d) for module in vae.decoder.modules())
-    for frame in range(hidden.shape[2]):
-        chunk = vae.decoder(
-            hidden[:, :, frame : frame + 1],
+    for start in (0, *range(1, hidden.shape[2], at_once)):
+        pixels = vae.decoder(
+            hidden[:, :, start : start + at_once if start else 1],
             feat_cache=memory,
             feat_idx=[0],
-            first_chunk=frame == 0,
+            first_chunk=start == 0,
         )
         if vae.config.patch_size is not None:
-            chunk = unpatchify(chunk, patch_size=vae.config.patch_size)
-        yield torch.clamp(chunk, min=-1.0, max=1.0)
+            pixels = unpatchify(pixels, patch_size=vae.config.patch_size)
+        yield torch.clamp(pixels, min=-1.0, max=1.0)

@@ -17,26 +17,27 @@ class Decoding(Stage):
     """Opens the stream of frames on rank 0. The others have nothing to do but to wait for it."""
 
     name = "decoding"
-    inputs = ("latent",)
+    inputs = ("request", "latent")
     outputs = ("frames",)
 
     def __init__(
         self, decode: Callable[[torch.Tensor], Iterator[torch.Tensor]], ranks: Ranks
     ) -> None:
-        """`decode` gives, a latent frame at a time, float [1, 3, frames, height, width] in -1..1."""
+        """`decode` gives float [1, 3, frames, height, width] in -1..1, chunk by chunk."""
         self._decode = decode
         self._ranks = ranks
 
     @override
     def run(self, state: State, steps: Steps) -> None:
-        state.frames = self._frames(state.latent, steps) if self._ranks.rank == 0 else iter(())
+        state.frames = self._frames(state, steps) if self._ranks.rank == 0 else iter(())
 
-    def _frames(self, latent: torch.Tensor, steps: Steps) -> Iterator[torch.Tensor]:
-        total = latent.shape[2]
-        steps.done(self.name, 0, total)
-        for step, chunk in enumerate(self._decode(latent)):
+    def _frames(self, state: State, steps: Steps) -> Iterator[torch.Tensor]:
+        done, total = 0, state.request.num_frames
+        steps.done(self.name, done, total)
+        for chunk in self._decode(state.latent):
             yield _pixels(chunk)
-            steps.done(self.name, step + 1, total)
+            done += chunk.shape[2]
+            steps.done(self.name, done, total)
             steps.go_on_alone()
 
 
