@@ -20,23 +20,32 @@ LogLevel = Literal["debug", "info", "warning", "error"]
 class Settings(BaseSettings):
     """The service's settings; every role (api, relay, worker, flower, serve) reads the same."""
 
-    model_config = SettingsConfigDict(env_prefix="RUSHES_", frozen=True, extra="ignore")
+    model_config = SettingsConfigDict(
+        env_prefix="RUSHES_", frozen=True, extra="ignore", use_attribute_docstrings=True
+    )
 
     home: Path = Path("~/.rushes")
     """Data of everything embedded: Redis, artifacts on disk, logs, attempts."""
     log_level: LogLevel = "info"
+    """How much every process says."""
 
     host: str = "127.0.0.1"
+    """Where the API listens."""
     port: int = Field(default=30000, ge=1, le=65535)
+    """Where the API listens."""
     flower_host: str = "127.0.0.1"
+    """Where the dashboard listens."""
     flower_port: int = Field(default=5555, ge=1, le=65535)
+    """Where the dashboard listens."""
     flower_basic_auth: SecretStr | None = None
     """`user:password`; required where flower_host is not loopback."""
     max_body_bytes: int = Field(default=16 * 2**20, ge=1024)
+    """Longest request body; beyond it 413."""
 
     redis_url: str | None = None
     """Omitted: `serve` starts an embedded server and tells the others where it is."""
     redis_prefix: str = "rushes:"
+    """Before every key, so that services can share a server."""
     max_queued: int = Field(default=10_000, ge=1)
     """Jobs that may wait, all owners and models together; beyond it 429."""
     retention_s: int = Field(default=7 * 86400, ge=60)
@@ -49,7 +58,9 @@ class Settings(BaseSettings):
     release_ttl_s: float = Field(default=5.0, gt=0)
     """A release that nobody claimed within this time returns to the order."""
     max_failures: int = Field(default=5, ge=1)
+    """A job fails after this many tries that ended in a gang death or an error."""
     max_lost: int = Field(default=10, ge=1)
+    """A job fails after this many tries that were lost with their worker."""
     cancel_grace_s: float = Field(default=10.0, gt=0)
     """A gang that has not stopped a cancelled job by then is killed."""
     drain_s: float = Field(default=10.0, gt=0)
@@ -58,17 +69,23 @@ class Settings(BaseSettings):
     """A gang that is not Ready by then is killed and started again."""
 
     artifacts: Literal["disk", "s3"] = "disk"
+    """Where finished files lie: under `home`, or in an S3 bucket."""
     s3_endpoint_url: str | None = None
     """Omitted: AWS."""
     s3_public_endpoint_url: str | None = None
     """Where clients reach the store; presigned links are made for it. Omitted: s3_endpoint_url."""
     s3_region: str = "us-east-1"
+    """The region that requests are signed for."""
     s3_bucket: str | None = None
+    """Must exist; required with `artifacts=s3`."""
     s3_prefix: str = ""
+    """Before every key in the bucket."""
     s3_access_key_id: str | None = None
     """Omitted: boto3's own chain (profile, instance role, ...)."""
     s3_secret_access_key: SecretStr | None = None
+    """Set both keys or neither."""
     s3_path_style: bool = True
+    """`endpoint/bucket/key` rather than `bucket.endpoint/key`."""
     s3_link_s: int = Field(default=3600, ge=1, le=7 * 86400)
     """Lifetime of a presigned link."""
 
@@ -77,6 +94,7 @@ class Settings(BaseSettings):
     webhook_private: bool = False
     """Allow webhook targets on private, loopback and link-local addresses."""
     webhook_timeout_s: float = Field(default=20.0, gt=0, le=60)
+    """How long a receiver may take to answer."""
 
     @model_validator(mode="after")
     def _fit_together(self) -> Self:
