@@ -1,0 +1,119 @@
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pipeline.layout import Layout
+from pipeline.limits import ModelCard
+from pipeline.models.card import make_card
+from pipeline.options import EngineOptions
+from pipeline.parallel.ranks import Ranks
+from tests.fixtures.ranks import RankPool
+from tests.fixtures.tiny_wan import CARD
+from tests.pipeline import engines
+
+Pools = Callable[[int], RankPool]
+
+
+def card(ranks: Ranks, model: Path, options: dict[str, Any]) -> tuple[ModelCard, str]:
+    engine = engines.load(ranks, model, Layout(ulysses=ranks.world_size), **options)
+    return engine.card, engine.dtype
+
+
+def test_the_directorys_card_overrides_the_familys(rank_pools: Pools, tiny_wan: Path) -> None:
+    loaded, dtype = rank_pools(1).one(card, tiny_wan, {"served_model_name": "tiny"})
+    assert loaded.model_dump(include=set(CARD)) == CARD
+    assert (loaded.name, loaded.family, loaded.workloads) == ("tiny", "wan", ("t2v", "t2i"))
+    assert (loaded.size_multiple, loaded.frame_step) == (16, 4)
+    assert dtype == "float32"
+
+
+def test_without_a_card_wan_has_its_own_defaults(
+    rank_pools: Pools, tiny_wan: Path, tmp_path: Path
+) -> None:
+    model = tmp_path / "Wan2.1-Tiny"
+    shutil.copytree(tiny_wan, model)
+    (model / "card.json").unlink()
+    loaded, _ = rank_pools(1).one(card, model, {})
+    assert loaded.name == "Wan2.1-Tiny"
+    assert (loaded.width, loaded.height, loaded.num_frames, loaded.fps) == (832, 480, 81, 16)
+    assert (loaded.num_inference_steps, loaded.guidance_scale) == (50, 5.0)
+    # The tiny model's rotary table has 64 places: 64 tokens of 16 pixels are 1024 across.
+    assert (loaded.max_width, loaded.max_height, loaded.max_num_frames) == (1024, 1024, 161)
+
+
+DEFAULTS: dict[str, Any] = {**CARD, "family": "wan", "workloads": ("t2v", "t2i")}
+
+
+def test_a_workload_asked_for_is_the_only_one_served(tmp_path: Path) -> None:
+    options = EngineOptions(model_path=str(tmp_path), workload_type="t2i")
+    assert make_card(options, DEFAULTS).workloads == ("t2i",)
+
+
+def test_a_workload_that_the_model_does_not_know_is_refused(tmp_path: Path) -> None:
+    options = EngineOptions(model_path=str(tmp_path), workload_type="i2v")
+    with pytest.raises(ValueError, match="knows t2v, t2i, not i2v"):
+        make_card(options, DEFAULTS)
+
+
+@pytest.mark.parametrize("content", ['{"widht": 64}', "[1]", "{", '{"width": "wide"}'])
+def test_a_card_that_cannot_be_read_is_refused_by_name(tmp_path: Path, content: str) -> None:
+    (tmp_path / "card.json").write_text(content)
+    with pytest.raises(ValueError, match=r"cannot read .*card\.json: "):
+        make_card(EngineOptions(model_path=str(tmp_path)), DEFAULTS)
+
+
+def refusal(ranks: Ranks, model: Path, layout: Layout) -> str:
+    try:
+        engines.load(ranks, model, layout)
+    except ValueError as error:
+        return str(error)
+    return ""
+
+
+def test_heads_that_do_not_divide_are_refused_with_the_degrees_that_do(
+    rank_pools: Pools, tiny_wan: Path
+) -> None:
+    words = "4 heads do not divide by ulysses 3; degrees that do: 1, 2, 4"
+    assert rank_pools(3).run(refusal, tiny_wan, Layout(ulysses=3)) == [words] * 3
+
+
+def test_a_directory_without_a_model_is_refused_by_name(rank_pools: Pools, tmp_path: Path) -> None:
+    words = f"{tmp_path} is no Diffusers directory: it has no model_index.json"
+    assert rank_pools(1).one(refusal, tmp_path, Layout()) == words
+
+
+@pytest.mark.parametrize(
+    ("index", "words"),
+    [
+        ({"_class_name": "FluxPipeline"}, "is a FluxPipeline; families that can be served: Wan"),
+        ({}, "is a None; families that can be served: WanPipeline"),
+    ],
+)
+def test_a_family_that_is_not_known_is_refused_by_name(
+    rank_pools: Pools, tmp_path: Path, index: dict[str, Any], words: str
+) -> None:
+    (tmp_path / "model_index.json").write_text(json.dumps(index))
+    assert words in rank_pools(1).one(refusal, tmp_path, Layout())
+
+
+@pytest.mark.parametrize("content", ["{", ""])
+def test_a_broken_index_is_refused_by_name(rank_pools: Pools, tmp_path: Path, content: str) -> None:
+    (tmp_path / "model_index.json").write_text(content)
+    words = rank_pools(1).one(refusal, tmp_path, Layout())
+    assert words.startswith(f"cannot read model_index.json of {tmp_path}: ")
+
+
+def test_a_wan_2_2_is_refused_until_it_is_built(
+    rank_pools: Pools, tiny_wan: Path, tmp_path: Path
+) -> None:
+    model = tmp_path / "wan2.2"
+    shutil.copytree(tiny_wan, model)
+    index = json.loads((model / "model_index.json").read_text())
+    (model / "model_index.json").write_text(json.dumps({**index, "expand_timesteps": True}))
+    assert "is a Wan2.2" in rank_pools(1).one(refusal, model, Layout())
