@@ -147,6 +147,10 @@ class JobStore:
         if not self.scripts("delete", job_id, owner or "", new_nonce()):
             raise NotFound(f"no job {job_id!r}")
 
+    def expire(self, job_id: str, error: JobError) -> bool:
+        """Fail a queued job that waited past its deadline. False: it is not queued."""
+        return self.scripts("expire", job_id, error.model_dump_json()) is not None
+
     # What workers do -----------------------------------------------------------------------------
 
     def claim(self, job_id: str, release: int, worker_id: str) -> Job | None:

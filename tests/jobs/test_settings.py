@@ -31,6 +31,13 @@ def test_a_contradiction_is_refused_in_one_line(bad: dict[str, object], words: s
 
 def test_secrets_do_not_show() -> None:
     settings = Settings.model_validate(
-        {"s3_access_key_id": "id", "s3_secret_access_key": "hidden", "webhook_secret": "hidden"}
+        {"s3_access_key_id": "id", "s3_secret_access_key": "hidden", "webhook_secret": "whsec_" + "hidden00" * 5}
     )
     assert "hidden" not in repr(settings)
+
+
+@pytest.mark.parametrize("secret", ["hunter2", "whsec_", "whsec_c2hvcnQ=", "whsec_@@@@", "awhsec_"])
+def test_a_webhook_secret_of_another_form_is_refused_unshown(secret: str) -> None:
+    with pytest.raises(SettingsError, match="RUSHES_WEBHOOK_SECRET must be whsec_") as caught:
+        load_settings(webhook_secret=secret)
+    assert secret not in str(caught.value).replace("be whsec_", "").replace("echo whsec_", "")

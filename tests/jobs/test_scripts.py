@@ -1,0 +1,337 @@
+"""The Lua scripts against the pure table of `jobs.states`, on a real server, in any order of calls."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import (
+    Bundle,
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    multiple,
+    rule,
+    run_state_machine_as_test,
+)
+
+from jobs.errors import Conflict, NotFound
+from jobs.record import Job, JobError
+from jobs.relay.board import Board, Running
+from jobs.states import EDGES, State
+from jobs.store import JobStore
+from tests.jobs import making
+
+ERROR = JobError(code="error", message="it broke")
+CAP = 2
+WORKERS = ("w1", "w2", "w3")
+
+
+@dataclass
+class Expected:
+    """What the table says of a job."""
+
+    job: Job
+    state: State = State.QUEUED
+    release: int | None = None
+    """Its unclaimed release."""
+    releases: int = 0
+    fence: str = ""
+    fences: list[str] = field(default_factory=list)
+    committed: str = ""
+    failures: int = 0
+    lost: int = 0
+
+    def follow(self, event: str, *, at_cap: bool = False) -> State | None:
+        """Go the table's edge; None: there is none."""
+        targets = [e.target for e in EDGES if (e.source, e.event) == (self.state, event)]
+        if not targets:
+            return None
+        if len(targets) > 1:
+            targets = [t for t in targets if (t is State.FAILED) == at_cap]
+        (self.state,) = targets
+        if event != "claim":
+            self.fence = ""
+        self.release = None
+        return self.state
+
+
+T = TypeVar("T")
+Held = tuple[str, str]
+"""Job id and a fence that was its once."""
+
+
+class Scripts(RuleBasedStateMachine):
+    """Calls in any order, each sent once or twice, under fences new and old."""
+
+    url = ""
+    jobs: Bundle[str] = Bundle("jobs")
+    fences: Bundle[Held] = Bundle("fences")
+    twice = st.booleans()
+
+    def __init__(self) -> None:
+        super().__init__()
+        limits = making.settings(self.url, max_failures=CAP, max_lost=CAP)
+        self.store = JobStore.connect(limits)
+        self.store.redis.flushdb()
+        self.board = Board(self.store, "me")
+        self.board.lead(600)
+        self.expected: dict[str, Expected] = {}
+        self.deleted: dict[str, Expected] = {}
+        self.busy: dict[str, str] = {}
+        self.events: set[str] = set()
+
+    def teardown(self) -> None:
+        self.store.redis.close()
+
+    def call(self, act: Callable[[], T], *, twice: bool) -> T:
+        """As redis-py does when an answer is lost: the same script again, with the same answer."""
+        answer = act()
+        if twice:
+            assert act() == answer
+        return answer
+
+    def ended(self, job_id: str) -> None:
+        expected = self.expected[job_id]
+        if expected.state.terminal and expected.job.webhook_url:
+            self.events.add(f"evt_{job_id}_{expected.state}")
+
+    def let_go(self, job_id: str) -> None:
+        self.busy = {worker: held for worker, held in self.busy.items() if held != job_id}
+
+    @initialize(target=jobs)
+    def first(self) -> str:
+        return self.submit("ada", 0, hook=True, twice=False)
+
+    @rule(
+        target=jobs,
+        owner=st.sampled_from(["ada", "bob"]),
+        priority=st.integers(0, 1),
+        hook=st.booleans(),
+        twice=twice,
+    )
+    def submit(self, owner: str, priority: int, *, hook: bool, twice: bool) -> str:
+        url = "https://example.com/" if hook else None
+        job = making.job(owner=owner, priority=priority, webhook_url=url)
+        assert self.call(lambda: self.store.submit(job), twice=twice) == job
+        self.expected[job.id] = Expected(job)
+        return job.id
+
+    @rule(free=st.integers(1, 3), twice=twice)
+    def release(self, free: int, *, twice: bool) -> None:
+        unclaimed = self.call(lambda: self.board.release("tiny", free), twice=twice)
+        for release in unclaimed:
+            expected = self.expected[release.job_id]
+            if expected.release is None:
+                assert release.number == expected.releases + 1
+                expected.releases += 1
+                expected.release = release.number
+            assert expected.release == release.number
+        waiting = [e for e in self.expected.values() if e.state is State.QUEUED]
+        assert len(unclaimed) >= min(free, len(waiting))
+
+    @rule(job_id=jobs, age=st.integers(0, 1))
+    def unrelease(self, job_id: str, age: int) -> None:
+        expected = self.expected.get(job_id) or self.deleted[job_id]
+        fits = expected.release is not None and age == 0 and job_id in self.expected
+        assert self.store.unrelease(job_id, expected.releases - age) == fits
+        if fits:
+            expected.release = None
+
+    @rule(target=fences, job_id=jobs, worker=st.sampled_from(WORKERS), age=st.integers(0, 1))
+    def claim(self, job_id: str, worker: str, age: int) -> object:
+        expected = self.expected.get(job_id) or self.deleted[job_id]
+        job = self.store.claim(job_id, expected.releases - age, worker)
+        current = expected.release is not None and age == 0 and job_id in self.expected
+        if not current or worker in self.busy:
+            assert job is None
+            if current:
+                expected.release = None
+            return multiple()
+        assert job is not None
+        assert expected.follow("claim") is job.state
+        expected.fence = job.fence
+        expected.fences.append(job.fence)
+        assert job.attempt == len(expected.fences)
+        self.busy[worker] = job_id
+        return job_id, job.fence
+
+    @rule(target=fences, worker=st.sampled_from(WORKERS))
+    def start(self, worker: str) -> object:
+        """What claim alone seldom reaches: a free worker takes whatever is released to it."""
+        self.gang_free(worker)
+        self.release(3, twice=False)
+        released = sorted(i for i, e in self.expected.items() if e.release is not None)
+        return self.claim(released[0], worker, 0) if released else multiple()
+
+    def holds(self, held: Held) -> Expected | None:
+        expected = self.expected.get(held[0])
+        return expected if expected and expected.fence == held[1] else None
+
+    @rule(held=fences)
+    def beat(self, held: Held) -> None:
+        assert self.store.beat(*held) == (self.holds(held) is not None)
+
+    @rule(held=fences, twice=twice)
+    def complete(self, held: Held, *, twice: bool) -> None:
+        expected = self.holds(held)
+        again = bool(self.expected.get(held[0])) and self.expected[held[0]].committed == held[1]
+        done = self.call(
+            lambda: self.store.complete(*held, [making.artifact(*held)], making.usage()),
+            twice=twice,
+        )
+        assert done == (expected is not None or again)
+        if expected:
+            assert expected.follow("complete")
+            expected.committed = held[1]
+            self.ended(held[0])
+            self.let_go(held[0])
+
+    @rule(held=fences, twice=twice)
+    def fail(self, held: Held, *, twice: bool) -> None:
+        expected = self.holds(held)
+        assert self.call(lambda: self.store.fail(*held, ERROR), twice=twice) == bool(expected)
+        if expected:
+            assert expected.follow("fail")
+            self.ended(held[0])
+            self.let_go(held[0])
+
+    @rule(held=fences, twice=twice)
+    def retry(self, held: Held, *, twice: bool) -> None:
+        expected = self.holds(held)
+        state = self.call(lambda: self.store.retry(*held, ERROR), twice=twice)
+        if not expected:
+            assert state is None
+            return
+        expected.failures += 1
+        assert state is expected.follow("retry", at_cap=expected.failures >= CAP)
+        self.ended(held[0])
+        self.let_go(held[0])
+
+    @rule(held=fences, twice=twice)
+    def hand_back(self, held: Held, *, twice: bool) -> None:
+        expected = self.holds(held)
+        assert self.call(lambda: self.store.hand_back(*held), twice=twice) == bool(expected)
+        if expected:
+            assert expected.follow("hand_back")
+            self.let_go(held[0])
+
+    @rule(held=fences, seen=st.integers(0, 2), twice=twice)
+    def lose(self, held: Held, seen: int, *, twice: bool) -> None:
+        expected = self.holds(held)
+        beat = self.store.get(held[0]).beat if expected else 0
+        silent = Running(held[0], held[1], str(seen))
+        state = self.call(lambda: self.board.lose(silent), twice=twice)
+        if not expected or seen != beat:
+            assert state is None
+            return
+        expected.lost += 1
+        assert state is expected.follow("lose", at_cap=expected.lost >= CAP)
+        self.ended(held[0])
+
+    @rule(worker=st.sampled_from(WORKERS))
+    def gang_free(self, worker: str) -> None:
+        self.store.gang_free(worker, self.busy.pop(worker, "none"))
+
+    @rule(job_id=jobs, twice=twice)
+    def cancel(self, job_id: str, *, twice: bool) -> None:
+        def act() -> State | str:
+            try:
+                return self.store.cancel(job_id).state
+            except (Conflict, NotFound) as error:
+                return type(error).__name__
+
+        answer = self.call(act, twice=twice)
+        expected = self.expected.get(job_id)
+        if expected is None:
+            assert answer == "NotFound"
+        elif expected.follow("cancel"):
+            assert answer is State.CANCELLED
+            self.ended(job_id)
+        else:
+            assert answer == ("cancelled" if expected.state is State.CANCELLED else "Conflict")
+
+    @rule(job_id=jobs)
+    def expire(self, job_id: str) -> None:
+        expected = self.expected.get(job_id)
+        fails = expected is not None and expected.follow("expire") is not None
+        assert self.store.expire(job_id, ERROR) == fails
+        if fails:
+            self.ended(job_id)
+
+    @rule(job_id=jobs)
+    def delete(self, job_id: str) -> None:
+        expected = self.expected.get(job_id)
+        if expected is None:
+            return
+        self.store.delete(job_id)
+        if expected.follow("cancel"):
+            self.ended(job_id)
+        self.deleted[job_id] = self.expected.pop(job_id)
+
+    @invariant()
+    def records_are_as_the_table_says(self) -> None:
+        for job_id, expected in self.expected.items():
+            job = self.store.get(job_id)
+            assert job.state is expected.state
+            assert (job.failures, job.lost) == (expected.failures, expected.lost)
+            assert job.attempt == len(expected.fences)
+            assert (job.completed_at is not None) == job.state.terminal
+            if job.state is State.IN_PROGRESS:
+                assert job.fence == expected.fence
+
+    @invariant()
+    def the_order_holds_what_waits(self) -> None:
+        queued = {i for i, e in self.expected.items() if e.state is State.QUEUED}
+        released = {i for i in queued if self.expected[i].release is not None}
+        assert int(self.store.redis.get("t:queued") or 0) == len(queued)  # type: ignore[arg-type]
+        assert {release.job_id for release in self.board.released()} == released
+        queues, owners, levels = {}, set(), set()
+        for key in self.store.redis.scan_iter("t:queue:*"):
+            _, _, priority, owner, _ = key.split(":")
+            queues[key] = self.store.redis.zrange(key, 0, -1)
+            owners.add((priority, owner))
+            levels.add(priority)
+        assert {i for ids in queues.values() for i in ids} == queued - released
+        assert owners == {
+            (key.split(":")[2], owner)
+            for key in self.store.redis.scan_iter("t:order:*")
+            for owner in self.store.redis.zrange(key, 0, -1)
+        }
+        assert set(self.store.redis.zrange("t:levels:tiny", 0, -1)) == levels
+
+    @invariant()
+    def what_runs_is_watched_and_busy(self) -> None:
+        running = {(i, e.fence) for i, e in self.expected.items() if e.state is State.IN_PROGRESS}
+        assert {(seen.job_id, seen.fence) for seen in self.board.running()} == running
+        assert self.store.redis.hgetall("t:gangs") == self.busy
+
+    @invariant()
+    def every_attempt_but_the_committed_one_is_swept(self) -> None:
+        jobs = {**self.expected, **self.deleted}
+        uncommitted = {
+            f"{i}/{fence}/" for i, e in jobs.items() for fence in e.fences if fence != e.committed
+        }
+        noted = set(self.store.redis.zrange("t:sweep", 0, -1))
+        assert uncommitted <= noted
+        assert not {f"{i}/{e.committed}/" for i, e in self.expected.items()} & noted
+
+    @invariant()
+    def every_end_is_told_once(self) -> None:
+        assert set(self.store.redis.zrange("t:outbox", 0, -1)) == self.events
+
+
+def test_scripts_follow_the_table(redis_url: str) -> None:
+    Scripts.url = redis_url
+    run_state_machine_as_test(
+        Scripts,
+        settings=settings(
+            max_examples=100,
+            stateful_step_count=50,
+            deadline=None,
+            suppress_health_check=[HealthCheck.too_slow],
+        ),
+    )

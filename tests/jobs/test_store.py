@@ -1,0 +1,344 @@
+"""The store's contract, on every kind of server that it is used with."""
+
+from __future__ import annotations
+
+import threading
+import time
+
+import pytest
+
+from jobs.errors import Conflict, NotFound, QueueFull
+from jobs.record import Job, JobError, Progress, new_id
+from jobs.relay.board import Board
+from jobs.states import State
+from jobs.store import JobStore
+from tests.fixtures.waiting import wait_for
+from tests.jobs import making
+
+ERROR = JobError(code="gang_died", message="rank 1 was killed")
+
+
+@pytest.fixture
+def store(any_redis_url: str) -> JobStore:
+    return JobStore.connect(making.settings(any_redis_url, max_queued=50))
+
+
+def released(store: JobStore, board: Board, **changes: object) -> tuple[str, int]:
+    job = store.submit(making.job(**changes))  # type: ignore[arg-type]
+    (release,) = [r for r in board.release("tiny", 99) if r.job_id == job.id]
+    return job.id, release.number
+
+
+def claimed(store: JobStore, board: Board, worker: str = "w1", **changes: object) -> Job:
+    job_id, number = released(store, board, **changes)
+    job = store.claim(job_id, number, worker)
+    assert job is not None
+    return job
+
+
+def queued_count(store: JobStore) -> int:
+    return int(store.redis.get("t:queued") or 0)  # type: ignore[arg-type]
+
+
+def sweeps(store: JobStore) -> set[str]:
+    return set(store.redis.zrange("t:sweep", 0, -1))  # type: ignore[arg-type]
+
+
+def test_submit_stores_the_record_and_again_gives_the_same(store: JobStore) -> None:
+    job = making.job(webhook_url="https://example.com/hook")
+    assert store.submit(job) == job
+    assert store.submit(job) == job
+    assert store.get(job.id, owner="ada") == job
+    assert queued_count(store) == 1
+
+
+def test_submit_is_bounded_and_a_repeated_one_is_not(any_redis_url: str) -> None:
+    store = JobStore.connect(making.settings(any_redis_url, max_queued=2))
+    first = store.submit(making.job())
+    store.submit(making.job())
+    with pytest.raises(QueueFull, match="2 jobs wait"):
+        store.submit(making.job())
+    assert store.submit(first) == first
+    store.cancel(first.id)
+    store.submit(making.job())
+
+
+def test_a_job_is_seen_by_its_owner_only(store: JobStore) -> None:
+    job = store.submit(making.job(owner="ada"))
+    for act in (store.get, store.cancel, store.delete):
+        with pytest.raises(NotFound):
+            act(job.id, owner="bob")
+        with pytest.raises(NotFound):
+            act(new_id())
+    assert store.get(job.id).state is State.QUEUED
+
+
+def test_list_pages_by_creation_both_ways(store: JobStore) -> None:
+    ids = [store.submit(making.job(created_at=1000.0 + n)).id for n in range(5)]
+    store.submit(making.job(owner="bob"))
+    first = store.list("ada", limit=2)
+    assert [job.id for job in first.jobs] == ids[4:2:-1]
+    assert first.has_more
+    second = store.list("ada", limit=3, after=first.jobs[-1].id)
+    assert [job.id for job in second.jobs] == ids[2::-1]
+    assert not second.has_more
+    assert [job.id for job in store.list("ada", order="asc", after=ids[2]).jobs] == ids[3:]
+    assert store.list("nobody").jobs == ()
+
+
+def test_list_goes_on_behind_a_deleted_job(store: JobStore) -> None:
+    ids = []
+    for _ in range(3):
+        ids.append(store.submit(making.job()).id)
+        time.sleep(0.002)  # ids carry milliseconds
+    store.delete(ids[1])
+    assert [job.id for job in store.list("ada", after=ids[1]).jobs] == [ids[0]]
+    assert [job.id for job in store.list("ada", after=ids[1], order="asc").jobs] == [ids[2]]
+    with pytest.raises(NotFound):
+        store.list("ada", after="../etc/passwd")
+
+
+def test_claim_beat_complete(store: JobStore) -> None:
+    board = Board(store, "me")
+    board.lead(600)
+    job = claimed(store, board)
+    assert job.state is State.IN_PROGRESS
+    assert (job.attempt, job.worker) == (1, "w1")
+    assert job.fence.startswith("1-")
+    assert job.started_at is not None
+    assert queued_count(store) == 0
+    assert sweeps(store) == {f"{job.id}/{job.fence}/"}
+
+    progress = Progress(stage="denoising", step=3, steps=20)
+    assert store.beat(job.id, job.fence)
+    assert store.beat(job.id, job.fence, progress)
+    seen = store.get(job.id)
+    assert (seen.beat, seen.progress) == (2, progress)
+
+    artifact, usage = making.artifact(job.id, job.fence), making.usage()
+    assert store.complete(job.id, job.fence, [artifact], usage)
+    done = store.get(job.id)
+    assert done.state is State.COMPLETED
+    assert (done.artifacts, done.usage) == ((artifact,), usage)
+    assert done.completed_at is not None
+    assert done.expires_at == pytest.approx(done.completed_at + store.settings.retention_s)
+    assert sweeps(store) == set()
+    assert not store.beat(job.id, job.fence)
+
+
+def test_every_end_answers_twice_the_same_and_has_one_effect(store: JobStore) -> None:
+    board = Board(store, "me")
+    board.lead(600)
+    done = claimed(store, board, "w1")
+    for _ in range(2):
+        assert store.complete(done.id, done.fence, [], making.usage())
+    failed = claimed(store, board, "w1")
+    for _ in range(2):
+        assert store.fail(failed.id, failed.fence, ERROR)
+    retried = claimed(store, board, "w1")
+    for _ in range(2):
+        assert store.retry(retried.id, retried.fence, ERROR) is State.QUEUED
+    assert store.get(retried.id).failures == 1
+    handed = claimed(store, board, "w2")
+    for _ in range(2):
+        assert store.hand_back(handed.id, handed.fence)
+    assert store.get(handed.id).failures == 0
+    assert queued_count(store) == 2
+
+
+def test_an_end_under_an_old_fence_is_refused(store: JobStore) -> None:
+    board = Board(store, "me")
+    board.lead(600)
+    old = claimed(store, board)
+    store.hand_back(old.id, old.fence)
+    (release,) = board.release("tiny", 1)
+    new = store.claim(old.id, release.number, "w2")
+    assert new is not None
+    assert new.attempt == 2
+    assert not store.beat(old.id, old.fence)
+    assert not store.fail(old.id, old.fence, ERROR)
+    assert store.retry(old.id, old.fence, ERROR) is None
+    assert not store.complete(old.id, old.fence, [], making.usage())
+    assert store.get(old.id) == new
+    assert sweeps(store) == {f"{old.id}/{old.fence}/", f"{new.id}/{new.fence}/"}
+
+
+def test_a_late_or_doubled_or_foreign_message_claims_nothing(store: JobStore) -> None:
+    board = Board(store, "me")
+    board.lead(600)
+    job_id, number = released(store, board)
+    assert store.unrelease(job_id, number)
+    assert store.claim(job_id, number, "w1") is None, "it is back in the order"
+    (release,) = board.release("tiny", 1)
+    assert release.number == number + 1
+    assert store.claim(job_id, number, "w1") is None, "the old number"
+    assert store.claim(job_id, release.number, "w1") is not None
+    assert store.claim(job_id, release.number, "w2") is None, "doubled"
+    assert store.claim(new_id(), 1, "w2") is None, "deleted meanwhile"
+    store.cancel(job_id)
+    assert store.claim(job_id, release.number, "w2") is None
+    assert not store.unrelease(job_id, release.number)
+
+
+def test_a_busy_gang_claims_nothing_until_it_is_free(store: JobStore) -> None:
+    board = Board(store, "me")
+    board.lead(600)
+    running = claimed(store, board, "w1")
+    other, number = released(store, board)
+    assert store.claim(other, number, "w1") is None
+    assert board.released() == frozenset()
+    (release,) = board.release("tiny", 1)
+    store.gang_free("w1", running.id)
+    assert store.claim(other, release.number, "w1") is not None
+    assert set(store.redis.smembers("t:held:w1")) == {running.id, other}, "one is still stored"  # type: ignore[arg-type]
+    store.complete(running.id, running.fence, [], making.usage())
+    assert store.redis.hget("t:gangs", "w1") == other
+    assert store.redis.smembers("t:held:w1") == {other}
+
+
+def test_a_cancelled_job_keeps_its_gang_until_it_stopped(store: JobStore) -> None:
+    board = Board(store, "me")
+    board.lead(600)
+    job = claimed(store, board)
+    cancelled = store.cancel(job.id, owner="ada")
+    assert cancelled.state is State.CANCELLED
+    assert store.cancel(job.id) == cancelled
+    assert not store.beat(job.id, job.fence)
+    assert store.redis.hget("t:gangs", "w1") == job.id
+    store.gang_free("w1", job.id)
+    assert store.redis.hget("t:gangs", "w1") is None
+    assert store.redis.exists("t:held:w1") == 0
+
+
+def test_cancel_of_a_finished_job_is_a_conflict(store: JobStore) -> None:
+    board = Board(store, "me")
+    board.lead(600)
+    job = claimed(store, board)
+    store.fail(job.id, job.fence, ERROR)
+    with pytest.raises(Conflict, match="failed already"):
+        store.cancel(job.id)
+
+
+def test_failures_are_capped_and_losses_apart(any_redis_url: str) -> None:
+    store = JobStore.connect(making.settings(any_redis_url, max_failures=2, max_lost=2))
+    board = Board(store, "me")
+    board.lead(600)
+    job = claimed(store, board)
+    answers = []
+    for end in ("lose", "retry", "hand_back", "retry"):
+        if end == "lose":
+            (running,) = board.running()
+            answers.append(board.lose(running))
+            store.gang_free("w1", job.id)
+        elif end == "retry":
+            answers.append(store.retry(job.id, job.fence, ERROR))
+        else:
+            store.hand_back(job.id, job.fence)
+        for release in board.release("tiny", 1):
+            again = store.claim(job.id, release.number, "w1")
+            assert again is not None
+            job = again
+    assert answers == [State.QUEUED, State.QUEUED, State.FAILED]
+    last = store.get(job.id)
+    assert (last.attempt, last.failures, last.lost, last.error) == (4, 2, 1, ERROR)
+
+
+def test_lose_compares_the_beat_and_the_lead(any_redis_url: str) -> None:
+    store = JobStore.connect(making.settings(any_redis_url, max_lost=1))
+    board = Board(store, "me")
+    board.lead(600)
+    job = claimed(store, board)
+    (before,) = board.running()
+    store.beat(job.id, job.fence)
+    assert board.lose(before) is None
+    (now,) = board.running()
+    assert board.lose(now) is State.FAILED
+    error = store.get(job.id).error
+    assert error is not None
+    assert error.code == "worker_lost"
+
+
+def test_expire_fails_a_queued_job_only(store: JobStore) -> None:
+    board = Board(store, "me")
+    board.lead(600)
+    late = JobError(code="deadline", message="it waited too long")
+    running = claimed(store, board)
+    assert not store.expire(running.id, late)
+    job_id, number = released(store, board)
+    assert store.expire(job_id, late)
+    assert store.get(job_id).error == late
+    assert store.claim(job_id, number, "w2") is None
+    assert queued_count(store) == 0
+
+
+def test_delete_cancels_removes_and_sweeps(store: JobStore) -> None:
+    board = Board(store, "me")
+    board.lead(600)
+    queued = store.submit(making.job())
+    store.delete(queued.id)
+    running = claimed(store, board)
+    store.delete(running.id, owner="ada")
+    for job in (queued, running):
+        with pytest.raises(NotFound):
+            store.get(job.id)
+        with pytest.raises(NotFound):
+            store.delete(job.id)
+    assert store.list("ada").jobs == ()
+    assert queued_count(store) == 0
+    assert not store.beat(running.id, running.fence)
+    assert [files for files, _ in board.due_sweeps()] == [f"{queued.id}/"], "uploads may go on"
+    assert f"{running.id}/" in sweeps(store)
+
+
+def test_finished_jobs_retire_with_their_files(store: JobStore) -> None:
+    board = Board(store, "me")
+    board.lead(600)
+    old, young = claimed(store, board, "w1"), claimed(store, board, "w2")
+    for job in (old, young):
+        store.complete(job.id, job.fence, [], making.usage())
+    store.redis.zadd("t:expiry", {old.id: 1.0})
+    assert not board.retire()
+    assert [job.id for job in store.list("ada").jobs] == [young.id]
+    assert [files for files, _ in board.due_sweeps()] == [f"{old.id}/"]
+
+
+def test_a_terminal_edge_writes_its_webhook_event_once(store: JobStore) -> None:
+    board = Board(store, "me")
+    board.lead(600)
+    url = "https://example.com/hook"
+    done = claimed(store, board, "w1", webhook_url=url)
+    store.complete(done.id, done.fence, [], making.usage())
+    store.complete(done.id, done.fence, [], making.usage())
+    gone = store.submit(making.job(webhook_url=url))
+    store.delete(gone.id)
+    claimed(store, board, "w3")
+    hooks = {hook.event: hook for hook in board.due_hooks(10, 60)}
+    assert set(hooks) == {f"evt_{done.id}_completed", f"evt_{gone.id}_cancelled"}
+    assert hooks[f"evt_{done.id}_completed"].job == store.get(done.id)
+    assert board.due_hooks(10, 60) == (), "held back while they are sent"
+
+
+def test_cancels_of_running_jobs_are_heard(store: JobStore) -> None:
+    board = Board(store, "me")
+    board.lead(600)
+    heard: list[str] = []
+    stop = threading.Event()
+    listener = threading.Thread(target=lambda: heard.extend(store.cancels(stop)))
+    listener.start()
+    wait_for(lambda: store.redis.pubsub_numsub("t:cancels")[0][1], "the listener is there")
+    job = claimed(store, board)
+    store.cancel(job.id)
+    stop.set()
+    listener.join()
+    assert heard == [job.id]
+
+
+def test_every_key_lies_under_the_prefix(store: JobStore) -> None:
+    board = Board(store, "me")
+    board.lead(600)
+    job = claimed(store, board, webhook_url="https://example.com/hook")
+    store.complete(job.id, job.fence, [], making.usage())
+    store.submit(making.job())
+    keys = list(store.redis.scan_iter())
+    assert len(keys) > 10
+    assert [key for key in keys if not key.startswith("t:")] == []
