@@ -57,7 +57,6 @@ class Attempt:
     def __init__(
         self,
         held: Held,
-        directory: Path,
         *,
         worker_id: str,
         store: JobStore,
@@ -68,7 +67,6 @@ class Attempt:
     ) -> None:
         self._held = held
         self._job = held.job
-        self._directory = directory
         self._worker_id = worker_id
         self._store = store
         self._artifacts = artifacts
@@ -76,8 +74,8 @@ class Attempt:
         self._supervisor = supervisor
         self._draining = draining
 
-    def run(self) -> protocol.Done:
-        """Generate on the gang, which is free for the next job when this returns.
+    def run(self, directory: Path) -> protocol.Done:
+        """Generate on the gang into `directory`; the gang is free again when this returns.
 
         Raises:
             Lost, HandedBack, TryFailed: it came to nothing.
@@ -86,7 +84,7 @@ class Attempt:
         item = protocol.RunItem(request=request, file=file_name(self._job))
         run = protocol.Run(
             run_id=f"{self._job.id}/{self._job.fence}",
-            directory=str(self._directory),
+            directory=str(directory),
             items=(item,),
         )
         work = self._supervisor.submit(run, self._on_progress)
@@ -107,15 +105,14 @@ class Attempt:
             return answer
         self._still_ours()
         if died:
-            log.warning("the gang died", reason=died)
             raise TryFailed(JobError(code="gang_died", message=died), again=True)
         if answer is None:
             raise HandedBack
         failure = JobError(code=answer.code, message=answer.message)
         raise TryFailed(failure, again=answer.code in {"error", "cancelled"})
 
-    def store(self, done: protocol.Done) -> tuple[Artifact, ...]:
-        """Upload what the run made, each file with a few tries.
+    def store(self, done: protocol.Done, directory: Path) -> tuple[Artifact, ...]:
+        """Upload what the run made into `directory`, each file with a few tries.
 
         Raises:
             Lost, HandedBack, TryFailed: it came to nothing.
@@ -125,7 +122,7 @@ class Attempt:
         for index, result in enumerate(results):
             self._note("storing", index, len(results))
             key = f"jobs/{self._job.id}/{self._job.fence}/{result.file}"
-            stored = self._put(key, self._directory / result.file, result.content_type)
+            stored = self._put(key, directory / result.file, result.content_type)
             artifacts.append(
                 Artifact(
                     kind=result.content_type.partition("/")[0],
@@ -163,18 +160,21 @@ class Attempt:
             ended_at=done.ended_at,
         )
         job = self._job
+        self._held.ending = True
         if not persist(lambda: self._store.complete(job.id, job.fence, artifacts, usage)):
             raise Lost
         log.info("completed", device_s=round(usage.device_s, 2))
 
     def hand_back(self) -> None:
         """Return the job unharmed."""
+        self._held.ending = True
         if persist(lambda: self._store.hand_back(self._job.id, self._job.fence)):
             log.info("handed back")
 
     def end(self, failure: TryFailed) -> State | None:
         """Write a failed try down. Queued again or failed; None: the job is not ours any more."""
         log.warning("the try failed", code=failure.error.code, message=failure.error.message)
+        self._held.ending = True
         job = self._job
         if failure.again:
             return persist(lambda: self._store.retry(job.id, job.fence, failure.error))
@@ -182,17 +182,20 @@ class Attempt:
         return None if refused else State.FAILED
 
     def _put(self, key: str, path: Path, content_type: str) -> StoredFile:
-        for delay_s in (*UPLOAD_BACKOFF_S, None):
-            self._still_ours()
+        backoff_s = iter(UPLOAD_BACKOFF_S)
+        while not self._held.lost.is_set():
             try:
                 return self._artifacts.put(key, path, content_type)
             except StorageUnavailable as error:
+                delay_s = next(backoff_s, None)
                 if delay_s is None:
                     failure = JobError(code=error.code, message=str(error))
                     raise TryFailed(failure, again=True) from error
                 log.warning("cannot store yet", key=key, error=str(error), again_s=delay_s)
+                if self._draining.is_set():
+                    raise HandedBack from error
                 self._held.lost.wait(delay_s)
-        raise AssertionError("unreachable")
+        raise Lost
 
     def _still_ours(self) -> None:
         if self._held.lost.is_set():

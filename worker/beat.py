@@ -39,6 +39,8 @@ class Held:
     progress: Progress | None = None
     work: Work | None = None
     """Set while the gang has it."""
+    ending: bool = False
+    """Its end is being written: from then on that answer counts, not the beat's."""
 
 
 class Beat:
@@ -122,7 +124,7 @@ class Beat:
         except StoreUnavailable as error:
             log.warning("no beat", job=held.job.id, error=str(error))
             return
-        if not ours:
+        if not ours and not held.ending:
             log.info("the job is not ours any more", job=held.job.id, attempt=held.job.fence)
             held.lost_at = time.monotonic()
             held.lost.set()

@@ -1,25 +1,18 @@
 """`rushes worker`: one Celery worker that owns one warm gang.
 
-Threads: main (waits for a signal, then drains), celery (its consumer, with a pool of two task
+Threads: main (waits until it is time to leave), celery (its consumer, with a pool of two task
 threads), supervisor (owns the gang), beat, cancels.
-
-Drain, within `drain_s` whatever happens: take nothing more, stop what runs and hand it back, let
-uploads finish as long as there is time, stop the gang, say goodbye. Celery's own warm shutdown waits
-without bound, so the way out is ours.
 """
 
 from __future__ import annotations
 
 import logging
 import os
-import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Mapping
-from types import FrameType
+from collections.abc import Mapping
 
-import celery.worker.state
 import structlog
 from celery import Celery
 
@@ -34,6 +27,7 @@ from pipeline.gang.placement import plan, probe
 from pipeline.options import EngineOptions
 from worker.attempts import Attempts
 from worker.beat import Beat
+from worker.drain import Leave, drain
 from worker.presence import Presence
 from worker.supervisor import Supervisor
 from worker.task import Worker, register
@@ -45,10 +39,10 @@ SLOTS = 2
 
 
 def run_worker(settings: Settings, options: EngineOptions, *, gang_env: Mapping[str, str]) -> int:
-    """Serve until SIGTERM or SIGINT. Call it on the main thread.
+    """Serve until SIGTERM or SIGINT. Call it on the main thread, as the last thing of a process.
 
-    A task thread that does not come back in time cannot be ended by itself, so then the process
-    ends here.
+    A thread that hangs with a disk or a socket cannot be ended by itself: with one such left after
+    `drain_s`, the process ends here.
 
     Args:
         settings: where the store and the artifacts are.
@@ -56,20 +50,15 @@ def run_worker(settings: Settings, options: EngineOptions, *, gang_env: Mapping[
         gang_env: added to the ranks' environment.
 
     Returns:
-        The exit code: 0 after a drain, 1 when Celery ended by itself.
+        The exit code: 0 when told to leave, 1 when a part broke.
 
     Raises:
         SettingsError: no or a malformed RUSHES_REDIS_URL.
         GangError: `num_gpus` is omitted and the device is not there.
     """
-    configure(settings.log_level)
-    debug = settings.log_level == "debug"
-    logging.basicConfig(
-        stream=sys.stdout,
-        level=logging.DEBUG if debug else logging.WARNING,
-        format="%(asctime)s [%(levelname)s] %(name)s: %(message)s",
-    )
-    wake = _wake_on_signals()
+    _log(settings)
+    leave = Leave()
+    leave.listen()
     num_gpus = options.num_gpus or plan(options, probe(options)).gang_size
     worker = _build(settings, options, num_gpus, gang_env)
     app = make_celery(settings)
@@ -77,23 +66,33 @@ def run_worker(settings: Settings, options: EngineOptions, *, gang_env: Mapping[
     worker.supervisor.start()
     worker.beat.start()
     consumer = threading.Thread(
-        target=_consume, args=(app, worker, options, wake), name="celery", daemon=True
+        target=_consume, args=(app, worker, options, leave), name="celery", daemon=True
     )
     consumer.start()
     log.info("worker started", worker=worker.presence.id, model=options.name, num_gpus=num_gpus)
 
-    wake.wait()
-    ended_by_itself = not consumer.is_alive()
-    _drain(worker, settings.drain_s)
-    if worker.beat.held:
-        log.error("tasks did not end in time", jobs=[held.job.id for held in worker.beat.held])
-    code = 1 if ended_by_itself else 0
-    consumer.join(timeout=0.5)
-    if consumer.is_alive():
+    code = leave.wait()
+    ends = time.monotonic() + settings.drain_s
+    leaving = threading.Thread(target=drain, args=(worker, settings.drain_s), daemon=True)
+    leaving.start()
+    for thread in (leaving, consumer):
+        thread.join(max(0.0, ends - time.monotonic()))
+    if leaving.is_alive() or consumer.is_alive():
+        log.warning("leaving behind what hangs", jobs=[held.job.id for held in worker.beat.held])
         logging.shutdown()
         sys.stdout.flush()
         os._exit(code)
     return code
+
+
+def _log(settings: Settings) -> None:
+    """Ours by structlog; what libraries say by logging, quieter."""
+    configure(settings.log_level)
+    logging.basicConfig(
+        stream=sys.stdout,
+        level=logging.DEBUG if settings.log_level == "debug" else logging.WARNING,
+        format="%(asctime)s [%(levelname)s] %(name)s: %(message)s",
+    )
 
 
 def _build(
@@ -122,58 +121,16 @@ def _build(
     )
 
 
-def _consume(app: Celery, worker: Worker, options: EngineOptions, wake: threading.Event) -> None:
+def _consume(app: Celery, worker: Worker, options: EngineOptions, leave: Leave) -> None:
     """Celery's consumer, without the signal handlers and log settings of its command line."""
     app.finalize()
     app.set_default()
-    try:
-        app.WorkController(
-            hostname=f"{worker.presence.id}@{worker.presence.host}",
-            queues=[queue_name(options.name)],
-            pool="threads",
-            concurrency=SLOTS,
-            without_mingle=True,
-            without_gossip=True,
-        ).start()
-    finally:
-        wake.set()
-
-
-def _drain(worker: Worker, drain_s: float) -> None:
-    began = time.monotonic()
-    log.info("draining")
-    worker.draining.set()
-    celery.worker.state.should_stop = 0  # what Celery's own SIGTERM handler does
-    worker.presence.enter("draining")
-    for held in worker.beat.held:
-        if held.work:
-            worker.supervisor.cancel(held.work)
-    _wait(lambda: not any(held.work for held in worker.beat.held), began + 0.4 * drain_s)
-    for held in worker.beat.held:
-        if held.work:
-            log.warning("a run does not stop: killing the gang", job=held.job.id)
-            worker.supervisor.kill(held.work)
-    _wait(lambda: not worker.beat.held, began + 0.6 * drain_s)
-    worker.supervisor.stop()
-    worker.beat.stop()
-    worker.presence.withdraw()
-    worker.attempts.close()
-    log.info("stopped", seconds=round(time.monotonic() - began, 1))
-
-
-def _wait(done: Callable[[], bool], until: float) -> None:
-    while not done() and time.monotonic() < until:
-        time.sleep(0.02)
-
-
-def _wake_on_signals() -> threading.Event:
-    """Set by SIGTERM and SIGINT, however often they come."""
-    wake = threading.Event()
-
-    def handle(signum: int, frame: FrameType | None) -> None:
-        del signum, frame
-        wake.set()
-
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, handle)
-    return wake
+    app.WorkController(
+        hostname=f"{worker.presence.id}@{worker.presence.host}",
+        queues=[queue_name(options.name)],
+        pool="threads",
+        concurrency=SLOTS,
+        without_mingle=True,
+        without_gossip=True,
+    ).start()
+    leave.broken()  # it ends by itself only when it broke; after a drain nobody listens any more

@@ -24,7 +24,8 @@ class Presence:
 
     def __init__(self, workers: Workers, options: EngineOptions, *, slots: int) -> None:
         self._workers = workers
-        self._lock = threading.Lock()
+        self._changing = threading.Lock()
+        self._sending = threading.Lock()
         self._info = WorkerInfo(
             id=f"worker_{ULID()}",
             host=socket.gethostname(),
@@ -54,28 +55,24 @@ class Presence:
     def ready(self, ready: Ready, *, restarts: int) -> None:
         """The gang is warm."""
         self._change(
-            self._info.model_copy(
-                update={
-                    "state": "ready",
-                    "card": ready.card,
-                    "platform": ready.platform,
-                    "backend": ready.backend,
-                    "dtype": ready.dtype,
-                    "degrees": ready.degrees,
-                    "devices": tuple(Device(**device.model_dump()) for device in ready.devices),
-                    "fallbacks": ready.fallbacks,
-                    "restarts": restarts,
-                }
-            )
+            state="ready",
+            card=ready.card,
+            platform=ready.platform,
+            backend=ready.backend,
+            dtype=ready.dtype,
+            degrees=ready.degrees,
+            devices=tuple(Device(**device.model_dump()) for device in ready.devices),
+            fallbacks=ready.fallbacks,
+            restarts=restarts,
         )
 
     def enter(self, state: Literal["starting", "unhealthy", "draining"]) -> None:
         """The gang takes no job for now; from `draining` there is no way back."""
-        self._change(self._info.model_copy(update={"state": state}))
+        self._change(state=state)
 
     def announce(self) -> None:
         """Say it again. An unreachable store will hear it with the next beat."""
-        with self._lock:
+        with self._sending:
             try:
                 self._workers.announce(self._info)
             except StoreUnavailable as error:
@@ -83,14 +80,15 @@ class Presence:
 
     def withdraw(self) -> None:
         """Say goodbye; one that is not heard is forgotten with the lease."""
-        with self._lock:
+        with self._sending:
             try:
                 self._workers.withdraw(self._info.id)
             except StoreUnavailable as error:
                 log.warning("cannot say goodbye", error=str(error))
 
-    def _change(self, info: WorkerInfo) -> None:
-        if self._info.state == "draining":
-            return
-        self._info = info
+    def _change(self, **changes: object) -> None:
+        with self._changing:
+            if self._info.state == "draining":
+                return
+            self._info = self._info.model_copy(update=changes)
         self.announce()

@@ -58,6 +58,7 @@ class Supervisor:
         self._failures = 0
         self._restarts = -1
         self._ready_at = 0.0
+        self._loading = False
         self._thread = threading.Thread(target=self._live, name="supervisor", daemon=True)
 
     def start(self) -> None:
@@ -83,8 +84,8 @@ class Supervisor:
     def stop(self) -> None:
         """End the gang, in order if it is idle. Stopping twice is nothing."""
         self._stopping.set()
-        if self._presence.state != "ready":
-            self._gang.kill()  # still loading: it hears nobody
+        if self._loading:
+            self._gang.kill()  # it hears nobody yet
         self._thread.join(self._stop_s)
         if self._thread.is_alive():
             self._gang.kill()
@@ -125,6 +126,7 @@ class Supervisor:
             self._presence.enter("starting")
         if self._stopping.wait(delay_s):
             return False
+        self._loading = True
         try:
             ready = self._gang.start(self._start_s)
         except (GangError, OSError) as error:
@@ -132,6 +134,8 @@ class Supervisor:
                 log.error("the gang cannot start", error=str(error), tries=self._failures)  # noqa: TRY400 - its words say it all
                 self._presence.enter("unhealthy")
             return False
+        finally:
+            self._loading = False
         self._restarts += 1
         self._ready_at = time.monotonic()
         self._presence.ready(ready, restarts=self._restarts)

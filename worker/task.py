@@ -61,12 +61,10 @@ class Worker:
             with (
                 structlog.contextvars.bound_contextvars(attempt=job.fence),
                 self.beat.hold(job) as held,
-                self.attempts.directory(job) as directory,
             ):
                 log.info("claimed", model=job.model, size=job.request.size)
                 attempt = Attempt(
                     held,
-                    directory,
                     worker_id=self.presence.id,
                     store=self.store,
                     artifacts=self.artifacts,
@@ -74,12 +72,13 @@ class Worker:
                     supervisor=self.supervisor,
                     draining=self.draining,
                 )
-                self._try(attempt)
+                self._try(attempt, job)
 
-    def _try(self, attempt: Attempt) -> None:
+    def _try(self, attempt: Attempt, job: Job) -> None:
         try:
-            done = attempt.run()
-            artifacts = attempt.store(done)
+            with self.attempts.directory(job) as directory:
+                done = attempt.run(directory)
+                artifacts = attempt.store(done, directory)
             attempt.complete(done, artifacts, devices=self.devices)
         except Lost:
             raise Ignore("the job is not ours any more") from None

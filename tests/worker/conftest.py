@@ -123,7 +123,7 @@ def stack(tiny_wan: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
                 "RUSHES_HOME": str(home),
                 "RUSHES_REDIS_URL": server.url,
                 "RUSHES_BEAT_S": "0.5",
-                "RUSHES_DRAIN_S": "10",
+                "RUSHES_CANCEL_GRACE_S": "3",
             },
             stdout=output,
             stderr=output,

@@ -111,6 +111,20 @@ def test_an_idle_gangs_death_is_seen_and_made_good(stack: Stack) -> None:
     stack.wait_completed(stack.submit())
 
 
+def test_a_gang_that_does_not_stop_a_cancelled_job_is_killed(stack: Stack) -> None:
+    pids = stack.pids
+    job = stack.wait_denoising(stack.submit(num_inference_steps=50))
+
+    os.kill(pids[1], signal.SIGSTOP)
+    stack.store.cancel(job.id)
+    wait_for(lambda: not stack.worker.gang_job, "the gang is given up", timeout_s=20)
+
+    assert stack.store.get(job.id).state is State.CANCELLED
+    assert "killing the gang" in stack.log.read_text()
+    wait_for(stack.is_ready, "the gang is back", timeout_s=90)
+    assert not set(stack.pids) & set(pids)
+
+
 def test_an_upload_that_fails_is_tried_again_without_the_gang(stack: Stack) -> None:
     folder = stack.settings.home_path / "artifacts"
     aside = folder.with_name("aside")

@@ -1,0 +1,93 @@
+"""How a worker leaves, within `drain_s` whatever happens.
+
+Take nothing more; stop what runs and hand it back; let uploads finish while there is time; stop the
+gang; say goodbye. Celery's own warm shutdown waits without bound, so the way out is ours.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import threading
+import time
+from collections.abc import Callable
+from types import FrameType
+
+import celery.worker.state
+import structlog
+
+from jobs.errors import StoreUnavailable
+from worker.task import Worker
+
+log = structlog.get_logger()
+
+STOP_PART = 0.4
+"""Of `drain_s`: how long a run may take to its next step boundary before its gang is killed."""
+STORE_PART = 0.6
+"""Of `drain_s`, from its beginning: how long uploads may go on."""
+
+
+class Leave:
+    """Set once, by a signal or by a part that broke; then the worker leaves."""
+
+    def __init__(self) -> None:
+        self._event = threading.Event()
+        self._code = 0
+
+    def listen(self) -> None:
+        """Hear SIGTERM and SIGINT, however often they come, and threads that die of an error."""
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self._on_signal)
+        threading.excepthook = self._on_broken_thread
+
+    def broken(self) -> None:
+        """A part that should live as long as the worker does not; leave with exit code 1."""
+        if not self._event.is_set():
+            self._code = 1
+            self._event.set()
+
+    def wait(self) -> int:
+        """Block until it is time; the exit code."""
+        self._event.wait()
+        return self._code
+
+    def _on_signal(self, number: int, frame: FrameType | None) -> None:
+        del number, frame
+        self._event.set()
+
+    def _on_broken_thread(self, args: threading.ExceptHookArgs) -> None:
+        error = args.exc_value
+        log.error("a thread broke", thread=args.thread and args.thread.name, exc_info=error)
+        self.broken()
+
+
+def drain(worker: Worker, drain_s: float) -> None:
+    """Leave in order. Parts of it may hang with Redis or a disk: bound it from outside."""
+    began = time.monotonic()
+    log.info("draining", jobs=[held.job.id for held in worker.beat.held])
+    worker.draining.set()
+    celery.worker.state.should_stop = 0  # as Celery's own handler of SIGTERM does
+    worker.presence.enter("draining")
+    for held in worker.beat.held:
+        if held.work:
+            worker.supervisor.cancel(held.work)
+    _wait(lambda: not any(held.work for held in worker.beat.held), began + STOP_PART * drain_s)
+    for held in worker.beat.held:
+        if held.work:
+            log.warning("a run does not stop: killing the gang", job=held.job.id)
+            worker.supervisor.kill(held.work)
+    _wait(lambda: not worker.beat.held, began + STORE_PART * drain_s)
+    for held in worker.beat.held:
+        log.warning("not stored in time: handing back", job=held.job.id)
+        with contextlib.suppress(StoreUnavailable):
+            worker.store.hand_back(held.job.id, held.job.fence)
+    worker.supervisor.stop()
+    worker.beat.stop()
+    worker.presence.withdraw()
+    worker.attempts.close()
+    log.info("left", seconds=round(time.monotonic() - began, 1))
+
+
+def _wait(done: Callable[[], bool], until: float) -> None:
+    while not done() and time.monotonic() < until:
+        time.sleep(0.02)
