@@ -37,7 +37,7 @@ def claimed(store: JobStore, board: Board, worker: str = "w1", **changes: object
 
 
 def queued_count(store: JobStore) -> int:
-    return int(store.redis.get("t:queued") or 0)  # type: ignore[arg-type]
+    return int(store.redis.get("t:queued") or 0)
 
 
 def sweeps(store: JobStore) -> set[str]:
@@ -190,7 +190,7 @@ def test_a_busy_gang_claims_nothing_until_it_is_free(store: JobStore) -> None:
     (release,) = board.release("tiny", 1)
     store.gang_free("w1", running.id)
     assert store.claim(other, release.number, "w1") is not None
-    assert set(store.redis.smembers("t:held:w1")) == {running.id, other}, "one is still stored"  # type: ignore[arg-type]
+    assert set(store.redis.smembers("t:held:w1")) == {running.id, other}, "one is still stored"
     store.complete(running.id, running.fence, [], making.usage())
     assert store.redis.hget("t:gangs", "w1") == other
     assert store.redis.smembers("t:held:w1") == {other}
