@@ -147,30 +147,35 @@ class Gang:
 
     def cancel(self, run_id: str) -> None:
         """Ask that this run stop at its next step boundary; one that is over is left alone."""
-        if self._processes is not None and self._processes.alive:
-            self._processes.send(Cancel(run_id=run_id))
+        processes = self._processes
+        if processes is not None and processes.alive:
+            processes.send(Cancel(run_id=run_id))
 
     def kill(self) -> None:
         """SIGKILL every rank now."""
-        if self._processes is not None:
-            self._processes.kill("the gang was killed by its parent")
-            self._processes.join(_KILL_S)
+        processes = self._processes
+        if processes is not None:
+            processes.kill("the gang was killed by its parent")
+            processes.join(_KILL_S)
 
     def stop(self, timeout_s: float) -> None:
         """Let the ranks leave in order, and kill those that have not within `timeout_s`."""
-        if self._processes is not None:
-            self._processes.leaving()
-            self._processes.send(Stop())
-            if not self._processes.join(timeout_s):
+        processes = self._processes
+        if processes is not None:
+            processes.leaving()
+            processes.send(Stop())
+            if not processes.join(timeout_s):
                 self.kill()
         self._clear()
 
     def _clear(self) -> None:
-        if self._processes is not None and self._processes.join(_KILL_S):
-            self._processes.close()
+        """Forget the ranks of the last start, once they are gone."""
+        processes, rendezvous = self._processes, self._rendezvous
+        if processes is not None and processes.join(_KILL_S):
+            processes.close()
             self._processes = None
-        if self._rendezvous is not None:
-            shutil.rmtree(self._rendezvous, ignore_errors=True)
+        if rendezvous is not None:
+            shutil.rmtree(rendezvous, ignore_errors=True)
             self._rendezvous = None
 
 

@@ -52,20 +52,13 @@ class RankProcesses:
         self._events, events = os.pipe()
         try:
             for rank in range(size):
-                command = [sys.executable, "-m", "pipeline.gang.rank"]
-                command += ["--rank", str(rank), "--world-size", str(size)]
-                command += ["--rendezvous", str(rendezvous)]
-                command += ["--lifeline", str(lifeline), "--events", str(events)]
-                fds = [lifeline, events]
+                fds = {"lifeline": lifeline, "events": events}
                 if rank == 0:
-                    command += ["--commands", str(commands)]
-                    fds.append(commands)
-                if device is not None:
-                    command += ["--device", device]
+                    fds["commands"] = commands
                 process = subprocess.Popen(
-                    command,
+                    _rank_command(rank, size, rendezvous, device, fds),
                     env=_rank_env(env, rank, size),
-                    pass_fds=fds,
+                    pass_fds=tuple(fds.values()),
                     stdin=subprocess.DEVNULL,
                     start_new_session=True,
                 )
@@ -128,8 +121,10 @@ class RankProcesses:
         return not self._watcher.is_alive()
 
     def close(self) -> None:
-        """Close the parent's ends. Only after `join` came back True."""
+        """Close the parent's ends. Only after `join` came back True; closing twice is nothing."""
         with self._writing:
+            if self._closed:
+                return
             self._closed = True
             for fd in (self._lifeline, self._commands, self._events):
                 os.close(fd)
@@ -191,6 +186,20 @@ def describe(rank: int, code: int) -> str:
     if code < 0:
         return f"rank {rank} was killed by {signal.Signals(-code).name}"
     return f"rank {rank} exited with status {code}"
+
+
+def _rank_command(
+    rank: int, size: int, rendezvous: Path, device: Device | None, fds: Mapping[str, int]
+) -> list[str]:
+    given = {
+        "rank": rank,
+        "world-size": size,
+        "rendezvous": rendezvous,
+        "device": device,
+        **fds,
+    }
+    options = [f"--{name}={value}" for name, value in given.items() if value is not None]
+    return [sys.executable, "-m", "pipeline.gang.rank", *options]
 
 
 def _rank_env(env: Mapping[str, str], rank: int, size: int) -> dict[str, str]:
