@@ -4,10 +4,17 @@ RushesError
 ├── NotFound            404  no such job, or not yours
 ├── ModelNotFound       404  no worker has announced this model
 ├── Conflict            409  the job's state does not allow it
-├── QueueFull           429  as many jobs wait as may wait
+│   └── KeyReused            an idempotency key with another body, or of a job that is deleted
+├── BadKey              401  no API key, or none that is known
+├── Forbidden           403  the key's scope does not allow it
+├── TooMany             429  a limit of the caller's is reached
+│   ├── QueueFull            as many jobs wait as may wait
+│   ├── RateLimited          too many jobs in this time
+│   └── OverBudget           the key's device-seconds of this day are used up
 ├── Unavailable         503  come back later
 │   ├── StoreUnavailable     Redis does not answer or refuses writes
 │   ├── StorageUnavailable   the artifact store does not answer or refuses
+│   ├── Busy                 as many open streams as one process holds
 │   └── ModelLoading         announced, but no gang has reported its card yet
 └── SettingsError            a setting that stops start-up; one line that says how to fix it
 """
@@ -44,12 +51,55 @@ class Conflict(RushesError):
     code = "conflict"
 
 
-class QueueFull(RushesError):
-    """As many jobs wait as may wait."""
+class KeyReused(Conflict):
+    """The Idempotency-Key was used for something else."""
+
+    code = "idempotency_key_reused"
+
+
+class BadKey(RushesError):
+    """No API key, or none that is known."""
+
+    status = 401
+    code = "invalid_api_key"
+
+
+class Forbidden(RushesError):
+    """The key's scope does not allow the call."""
+
+    status = 403
+    code = "forbidden"
+
+
+class TooMany(RushesError):
+    """A limit of the caller's is reached."""
 
     status = 429
+    code = "too_many"
+
+    def __init__(self, message: str, *, retry_after_s: int | None = None) -> None:
+        super().__init__(message)
+        if retry_after_s is not None:
+            self.retry_after_s = retry_after_s
+
+
+class QueueFull(TooMany):
+    """As many jobs wait as may wait."""
+
     code = "queue_full"
     retry_after_s = 10
+
+
+class RateLimited(TooMany):
+    """Too many jobs in this time."""
+
+    code = "rate_limit_exceeded"
+
+
+class OverBudget(TooMany):
+    """The key's device-seconds of this day are used up."""
+
+    code = "insufficient_quota"
 
 
 class Unavailable(RushesError):
@@ -70,6 +120,12 @@ class StorageUnavailable(Unavailable):
     """The artifact store does not answer or refuses."""
 
     code = "storage_unavailable"
+
+
+class Busy(Unavailable):
+    """This process holds as many open streams as it may."""
+
+    code = "too_many_streams"
 
 
 class ModelLoading(Unavailable):

@@ -10,7 +10,7 @@ import secrets
 from collections.abc import Mapping
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, TypeAdapter
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 from ulid import ULID
 
 from jobs.states import State
@@ -107,6 +107,21 @@ class Job(BaseModel):
     error: JobError | None = None
     usage: Usage | None = None
     webhook_url: str | None = None
+    remixed_from: str | None = None
+    """The job whose request this one took, with another prompt."""
+    retry_of: str | None = None
+    """The failed or cancelled job that this one repeats."""
+    metadata: dict[str, str] = Field(default_factory=dict)
+    """The client's own notes; nothing here reads them."""
+    retention_s: int | None = None
+    """How long it is kept once finished, where the client says so."""
+    request_id: str = ""
+    """Of the HTTP request that made it."""
+
+    @property
+    def kind(self) -> str:
+        """Video or image: what the client asked for, also the id's first part."""
+        return self.id.partition("_")[0]
 
     @property
     def model(self) -> str:
@@ -130,6 +145,7 @@ _COMPOSITE: dict[str, TypeAdapter[Any]] = {
     "artifacts": TypeAdapter(tuple[Artifact, ...]),
     "error": TypeAdapter(JobError),
     "usage": TypeAdapter(Usage),
+    "metadata": TypeAdapter(dict[str, str]),
 }
 
 
@@ -138,7 +154,7 @@ def encode(job: Job) -> dict[str, str]:
     return {
         name: _COMPOSITE[name].dump_json(value).decode() if name in _COMPOSITE else str(value)
         for name, value in job
-        if value is not None and value != ()
+        if value not in (None, (), {})
     }
 
 

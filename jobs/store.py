@@ -6,7 +6,9 @@ and is the only way a state changes; `jobs/scripts/prelude.lua` lists the keys.
 
 from __future__ import annotations
 
+import dataclasses
 import threading
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal, Self, cast
@@ -19,7 +21,16 @@ from ulid import ULID
 from jobs import connection
 from jobs.connection import Scripts, pairs, translated
 from jobs.cost import work_units
-from jobs.errors import Conflict, NotFound, QueueFull, StoreUnavailable
+from jobs.errors import (
+    Conflict,
+    KeyReused,
+    NotFound,
+    OverBudget,
+    QueueFull,
+    RushesError,
+    StoreUnavailable,
+)
+from jobs.outlook import Look, Standing
 from jobs.record import Artifact, Job, JobError, Progress, Usage, decode, encode, new_nonce
 from jobs.settings import Settings
 from jobs.states import State
@@ -31,8 +42,48 @@ _ARTIFACTS = TypeAdapter(tuple[Artifact, ...])
 class Page:
     """A part of an owner's jobs."""
 
-    jobs: tuple[Job, ...]
+    looks: tuple[Look, ...]
     has_more: bool
+
+    @property
+    def jobs(self) -> tuple[Job, ...]:
+        """The records alone."""
+        return tuple(look.job for look in self.looks)
+
+
+@dataclass(frozen=True)
+class Filter:
+    """Which of an owner's jobs a list has; None: all."""
+
+    kind: str | None = None
+    status: State | None = None
+    model: str | None = None
+    created_after: float | None = None
+    """Unix seconds; jobs of that very moment are left out."""
+    created_before: float | None = None
+
+
+@dataclass(frozen=True)
+class Once:
+    """An idempotency key of the owner's, and what it stands for."""
+
+    key: str
+    """A digest of what the client sent."""
+    body: str
+    """A digest of what the client asked for."""
+
+
+@dataclass(frozen=True)
+class Quota:
+    """What an owner may have; None: no limit."""
+
+    max_queued: int | None = None
+    daily_device_s: float | None = None
+    """Device-seconds that end on one UTC day, the estimates of its live jobs included."""
+
+
+EVERYTHING = Filter()
+NO_QUOTA = Quota()
 
 
 class JobStore:
@@ -75,12 +126,32 @@ class JobStore:
         Raises:
             QueueFull: `max_queued` jobs wait already.
         """
+        return self.accept(job).job
+
+    def accept(self, job: Job, *, once: Once | None = None, quota: Quota = NO_QUOTA) -> Look:
+        """`submit` within its owner's limits; the same idempotency key gives the job that is there.
+
+        Raises:
+            QueueFull: `max_queued` jobs wait already, the owner's own or everybody's.
+            OverBudget: the owner's device-seconds of this day are used up.
+            KeyReused: the idempotency key was used with another body, or its job is deleted.
+        """
         fields = [part for field in encode(job).items() for part in field]
-        limit = self.settings.max_queued
-        flat = self.scripts("submit", job.id, limit, work_units(job.request), job.model, *fields)
-        if flat is None:
-            raise QueueFull(f"{limit} jobs wait already; try again later")
-        return decode(pairs(flat))
+        answer, *rest = self.scripts(
+            "submit",
+            job.id,
+            self.settings.max_queued,
+            work_units(job.request),
+            job.model,
+            once.key if once else "",
+            once.body if once else "",
+            _text(quota.max_queued),
+            _text(quota.daily_device_s and round(1000 * quota.daily_device_s)),
+            *fields,
+        )
+        if answer != "ok":
+            raise _refusal(answer, rest, self.settings.max_queued, quota)
+        return _look(rest)
 
     def get(self, job_id: str, *, owner: str | None = None) -> Job:
         """The record.
@@ -94,6 +165,17 @@ class JobStore:
             raise NotFound(f"no job {job_id!r}")
         return decode(fields)
 
+    def look(self, job_id: str, *, owner: str | None = None) -> Look:
+        """The record, and where the job stands.
+
+        Raises:
+            NotFound: no such job, or not `owner`'s.
+        """
+        found = self.scripts("look", job_id, owner or "")
+        if found is None:
+            raise NotFound(f"no job {job_id!r}")
+        return _look(found)
+
     def queued(self) -> int:
         """How many jobs wait, all owners and models together."""
         with translated():
@@ -106,6 +188,7 @@ class JobStore:
         after: str | None = None,
         limit: int = 20,
         order: Literal["asc", "desc"] = "desc",
+        only: Filter = EVERYTHING,
     ) -> Page:
         """An owner's jobs by creation, newest first unless `order` is asc, from behind job `after`.
 
@@ -114,14 +197,17 @@ class JobStore:
         Raises:
             NotFound: `after` is no job id.
         """
-        time_s = 0.0 if after is None else _created_at(after)
-        ids = self.scripts("page", owner, after or "", time_s, limit + 1, order)
-        with translated():
-            pipe = self.redis.pipeline(transaction=False)
-            for job_id in ids[:limit]:
-                pipe.hgetall(self.key("job", job_id))
-            records = pipe.execute()
-        return Page(tuple(decode(fields) for fields in records if fields), len(ids) > limit)
+        wanted = [_text(value) for value in dataclasses.astuple(only)]
+        behind = after or ""
+        time_s = _created_at(behind) if behind else 0.0
+        looks: list[Look] = []
+        while True:
+            left = limit + 1 - len(looks)
+            behind, *found = self.scripts("page", owner, behind, time_s, left, order, *wanted)
+            looks += map(_look, found)
+            if len(looks) > limit or not behind:
+                return Page(tuple(looks[:limit]), len(looks) > limit)
+            time_s = _created_at(behind)
 
     def cancel(self, job_id: str, *, owner: str | None = None) -> Job:
         """Cancel a live job; one that is cancelled already is given back as it is.
@@ -227,6 +313,38 @@ class JobStore:
                 message = channel.get_message(timeout=0.5)
                 if message is not None:
                     yield message["data"]
+
+
+def _text(value: object) -> str:
+    return "" if value is None else str(value)
+
+
+def _look(found: Sequence[list[str]]) -> Look:
+    record, (position, owners, pace_s) = found
+    standing = Standing(
+        queue_position=int(position) if position else None,
+        owners=int(owners),
+        pace_s=float(pace_s) if pace_s else None,
+    )
+    return Look(decode(pairs(record)), standing)
+
+
+def _refusal(answer: str, rest: Sequence[str], max_queued: int, quota: Quota) -> RushesError:
+    match answer:
+        case "full":
+            return QueueFull(f"{max_queued} jobs wait already; try again later")
+        case "owner full":
+            return QueueFull(f"{quota.max_queued} of your jobs wait already; try again later")
+        case "budget":
+            left_s = 86400 - int(time.time()) % 86400
+            return OverBudget(
+                f"{float(rest[0]) / 1000:.0f} of your {quota.daily_device_s:g} device-seconds of this day "
+                "are left, too few for this job",
+                retry_after_s=left_s,
+            )
+        case "deleted":
+            return KeyReused("the job of this Idempotency-Key was deleted: use a new key")
+    return KeyReused("this Idempotency-Key was used with another body: use a new key")
 
 
 def _created_at(job_id: str) -> float:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from pipeline.layout import Layout
 
@@ -20,7 +20,7 @@ class EngineOptions(BaseModel):
     model_path: str = Field(min_length=1)
     """A Diffusers directory or a hub id."""
     served_model_name: str | None = None
-    """The name that clients use; the path's last part when omitted."""
+    """The names that clients use, comma-separated; the path's last part when omitted."""
     workload_type: str | None = None
     """Serve only this workload of those that the model knows."""
     num_gpus: int | None = Field(default=None, ge=1)
@@ -38,8 +38,21 @@ class EngineOptions(BaseModel):
 
     @property
     def name(self) -> str:
-        """The name clients use."""
-        return self.served_model_name or self.model_path.rstrip("/").rsplit("/", 1)[-1]
+        """The first name that clients use."""
+        return self.names[0]
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Every name that clients may use; the model's path is the last."""
+        given = self.served_model_name or self.model_path.rstrip("/").rsplit("/", 1)[-1]
+        return tuple(dict.fromkeys([*(name.strip() for name in given.split(",")), self.model_path]))
+
+    @field_validator("served_model_name")
+    @classmethod
+    def _no_empty_name(cls, value: str | None) -> str | None:
+        if value is not None and not all(name.strip() for name in value.split(",")):
+            raise ValueError(f"served_model_name must be names separated by commas, got {value!r}")
+        return value
 
     def layout(self, *, num_gpus: int, heads: int | None = None) -> Layout:
         """The layout that these options ask for on `num_gpus` devices.

@@ -31,7 +31,7 @@ class Presence:
             host=socket.gethostname(),
             pid=os.getpid(),
             model=options.name,
-            names=tuple(dict.fromkeys((options.name, options.model_path))),
+            names=options.names,
             state="starting",
             slots=slots,
             started_at=time.time(),

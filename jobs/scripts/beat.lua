@@ -4,5 +4,8 @@ local job = read(id)
 if not holds(job, fence) then return 0 end
 local beat = call('HINCRBY', key('job', id), 'beat', 1)
 call('HSET', key('running'), id, fence .. ' ' .. beat)
-if progress ~= '' then write(job, {progress = progress}) end
+if progress ~= '' then 
+  write(job, {progress = progress})
+  tell(job)
+end
 return 1

@@ -18,10 +18,12 @@ write(job, {
   worker = worker, started_at = unix_now(), gang_size = math.max(1, #devices),
 })
 erase(job, 'progress', 'error')
-call('DECR', key('queued'))
+count_queued(job, -1)
+tally(job, 'running', 1)
 call('HDEL', key('released'), id)
 call('HSET', key('running'), id, job.fence .. ' 0')
 call('HSET', key('gangs'), worker, id)
 call('SADD', key('held', worker), id)
 call('ZADD', key('sweep'), '+inf', id .. '/' .. job.fence .. '/')
+tell(job)
 return whole(id)

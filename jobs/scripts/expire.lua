@@ -2,7 +2,7 @@
 local id = ARGV[3]
 local job = read(id)
 if not job or job.state ~= 'queued' then return false end
-call('DECR', key('queued'))
+count_queued(job, -1)
 call('HDEL', key('released'), id)
 dequeue(job)
 settle(job, 0)

@@ -5,12 +5,17 @@
 -- job:<id>                       hash   the record, and beside it: model, units, charge, gang_size, ended
 -- owner:<owner>                  zset   job ids by created_at
 -- queued                         count  of jobs in state queued
+-- tally:<owner>                  hash   its queued and running jobs, device-ms estimated for both
+-- spent:<owner>:<day>            count  device-ms that ended on that day (unix days)
+-- once:<owner>:<key>             string "<job id> <hash of the body>" under an idempotency key
+-- key:<id>, keys                 hash of an API key (jobs/keys.py), set of all their ids
 -- levels:<model>                 zset   priorities that have waiting jobs
 -- order:<priority>:<model>       zset   owners that wait, by virtual time in device-seconds
 -- times:<priority>:<model>       zset   virtual times of owners that do not wait
 -- floor:<priority>:<model>       float  virtual time of the owner served last
 -- queue:<priority>:<owner>:<model> zset waiting job ids by created_at
 -- rate:<model>                   float  learned device-seconds per unit of work
+-- pace:<model>                   float  learned seconds per unit of work, from claim to completed
 -- released                       hash   job id -> "<release> <model>", handed to Celery, not claimed
 -- running                        hash   job id -> "<fence> <beat>"
 -- worker:<id>, workers, models   what workers announce (jobs/workers.py)
@@ -45,6 +50,7 @@ end
 local FIELDS = {
   'state', 'owner', 'model', 'priority', 'created_at', 'started_at', 'attempt', 'fence', 'beat',
   'release', 'failures', 'lost', 'worker', 'webhook_url', 'units', 'charge', 'gang_size', 'ended',
+  'retention_s', 'estimate',
 }
 
 local function read(id)
@@ -71,6 +77,35 @@ end
 
 local function whole(id)
   return call('HGETALL', key('job', id))
+end
+
+-- Somebody may be watching; a hint only.
+local function tell(job)
+  call('PUBLISH', key('events'), job.id)
+end
+
+-- What an owner has: whole numbers, for HINCRBYFLOAT in a script crashes redis-server 6.2 ------------
+
+local function tally(job, field, amount)
+  if amount == 0 then return end
+  if call('HINCRBY', key('tally', job.owner), field, amount) <= 0 then
+    call('HDEL', key('tally', job.owner), field)
+  end
+end
+
+local function count_queued(job, amount)
+  call('INCRBY', key('queued'), amount)
+  tally(job, 'queued', amount)
+end
+
+local function spent_key(owner, now)
+  return key('spent', owner, math.floor(now / 86400))
+end
+
+local function spend(job, seconds, now)
+  if seconds <= 0 then return end
+  call('INCRBY', spent_key(job.owner, now), math.ceil(1000 * seconds))
+  call('EXPIRE', spent_key(job.owner, now), 2 * 86400)
 end
 
 -- The fair order -----------------------------------------------------------------------------------
@@ -123,6 +158,14 @@ local function settle(job, seconds)
   job.charge = false
 end
 
+-- Where a live job stands, for its owner: place among the owner's waiting jobs ('' when it does not
+-- wait), owners that wait at its level, learned seconds per unit of work ('' when none has finished).
+local function standing(job)
+  local place = call('ZRANK', queue_key(job), job.id)
+  local owners = call('ZCARD', key('order', level(job)))
+  return {place and tostring(place + 1) or '', tostring(owners), call('GET', key('pace', job.model)) or ''}
+end
+
 -- A release that nobody claimed: as if it had not been.
 local function put_back(job)
   call('HDEL', key('released'), job.id)
@@ -143,17 +186,21 @@ local function notify(job, now)
 end
 
 local function finish(job, state, now)
-  write(job, {state = state, completed_at = now, expires_at = now + RETENTION_S})
-  call('ZADD', key('expiry'), now + RETENTION_S, job.id)
+  local expires_at = now + tonumber(job.retention_s or RETENTION_S)
+  write(job, {state = state, completed_at = now, expires_at = expires_at})
+  call('ZADD', key('expiry'), expires_at, job.id)
+  tally(job, 'estimate', -tonumber(job.estimate or 0))
   notify(job, now)
+  tell(job)
   wake()
 end
 
 local function requeue(job)
   write(job, {state = 'queued', fence = '', worker = '', beat = 0})
   erase(job, 'progress')
-  call('INCR', key('queued'))
+  count_queued(job, 1)
   enqueue(job, lowest_time(job))
+  tell(job)
   wake()
 end
 
@@ -168,6 +215,8 @@ end
 -- The attempt is over: its cost is settled, its files are swept unless committed.
 local function end_attempt(job, now, seconds)
   settle(job, seconds)
+  spend(job, seconds, now)
+  tally(job, 'running', -1)
   call('HDEL', key('running'), job.id)
   call('ZADD', key('sweep'), now + SWEEP_GRACE_S, job.id .. '/' .. job.fence .. '/')
 end
@@ -197,7 +246,7 @@ end
 -- A running job's gang is freed by its worker (gang_free), when it has really stopped.
 local function cancel_live(job, now)
   if job.state == 'queued' then
-    call('DECR', key('queued'))
+    count_queued(job, -1)
     call('HDEL', key('released'), job.id)
     dequeue(job)
     settle(job, 0)

@@ -1,0 +1,46 @@
+"""When a live job will be done, as far as anybody can tell: an estimate for people and poll intervals."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from jobs.cost import work_units
+from jobs.record import Job
+from jobs.states import State
+
+
+@dataclass(frozen=True)
+class Standing:
+    """Where a job stood when its record was read."""
+
+    queue_position: int | None
+    """Among its owner's waiting jobs of that model and priority, from 1; None: it does not wait."""
+    owners: int
+    """Owners that wait at its level, its own included."""
+    pace_s: float | None
+    """Seconds per unit of work, learned from finished jobs of the model."""
+
+
+@dataclass(frozen=True)
+class Look:
+    """A job and where it stands."""
+
+    job: Job
+    standing: Standing
+
+
+def eta_s(look: Look, *, gangs: int, now: float) -> float | None:
+    """Seconds until the job is done; None: it is over, or no job of the model has finished yet.
+
+    A waiting job counts its owner's jobs before it and as many of every other waiting owner, spread
+    over `gangs`, each as long as itself.
+    """
+    job, standing = look.job, look.standing
+    if job.state.terminal or standing.pace_s is None:
+        return None
+    whole_s = standing.pace_s * work_units(job.request)
+    if job.state is State.IN_PROGRESS:
+        ran_s = max(0.0, now - (job.started_at or now))
+        return max(0.0, whole_s - ran_s)
+    before = max(0, (standing.queue_position or 1) - 1) * max(1, standing.owners)
+    return whole_s * (1 + before / max(1, gangs))
