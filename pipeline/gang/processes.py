@@ -206,6 +206,9 @@ def _rank_env(env: Mapping[str, str], rank: int, size: int) -> dict[str, str]:
     """One host, so the loopback does for gloo unless somebody chose an interface."""
     return {
         "GLOO_SOCKET_IFNAME": "lo",
+        # OpenMP's threads spin while they wait for each other; on cores that others use too a clip
+        # then takes 36 s instead of 4. Read when torch is loaded, so it must be there before.
+        "OMP_WAIT_POLICY": "PASSIVE",
         **env,
         "RANK": str(rank),
         "WORLD_SIZE": str(size),
