@@ -63,9 +63,9 @@ class SequenceParallel:
                     hook = self._split_input(inspect.signature(module.forward), key, place)
                     module.register_forward_pre_hook(hook, with_kwargs=True)
 
-    def _split_place(self, tensor: Any, place: ContextParallelInput) -> Any:
+    def _split_place(self, tensor: torch.Tensor, place: ContextParallelInput) -> torch.Tensor:
         # A plan may name a tensor that has tokens in some forms only, such as Wan's timestep.
-        if tensor is None or tensor.dim() != place.expected_dims:
+        if tensor.dim() != place.expected_dims:
             return tensor
         return self.split(tensor, place.split_dim)
 
@@ -74,7 +74,8 @@ class SequenceParallel:
     ) -> Callable[..., Any]:
         def hook(_module: nn.Module, args: Any, kwargs: Any) -> Any:
             bound = signature.bind(*args, **kwargs)
-            bound.arguments[name] = self._split_place(bound.arguments.get(name), place)
+            if name in bound.arguments:
+                bound.arguments[name] = self._split_place(bound.arguments[name], place)
             return bound.args, bound.kwargs
 
         return hook
