@@ -7,6 +7,7 @@ gang; say goodbye. Celery's own warm shutdown waits without bound, so the way ou
 from __future__ import annotations
 
 import contextlib
+import queue
 import signal
 import threading
 import time
@@ -28,11 +29,12 @@ STORE_PART = 0.6
 
 
 class Leave:
-    """Set once, by a signal or by a part that broke; then the worker leaves."""
+    """When the worker leaves, and with which exit code: what came first counts."""
 
     def __init__(self) -> None:
-        self._event = threading.Event()
-        self._code = 0
+        # Not an Event: a signal that comes while another's handler sets it would wait for itself.
+        # SimpleQueue.put is made to be interrupted by another put.
+        self._codes: queue.SimpleQueue[int] = queue.SimpleQueue()
 
     def listen(self) -> None:
         """Hear SIGTERM and SIGINT, however often they come, and threads that die of an error."""
@@ -42,18 +44,15 @@ class Leave:
 
     def broken(self) -> None:
         """A part that should live as long as the worker does not; leave with exit code 1."""
-        if not self._event.is_set():
-            self._code = 1
-            self._event.set()
+        self._codes.put(1)
 
     def wait(self) -> int:
         """Block until it is time; the exit code."""
-        self._event.wait()
-        return self._code
+        return self._codes.get()
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
         del number, frame
-        self._event.set()
+        self._codes.put(0)
 
     def _on_broken_thread(self, args: threading.ExceptHookArgs) -> None:
         error = args.exc_value

@@ -11,7 +11,9 @@ from pathlib import Path
 import av
 
 from jobs.celery_app import make_celery, send
+from jobs.record import Job, new_id
 from jobs.states import State
+from pipeline.request import Params, resolve
 from tests.fixtures.waiting import wait_for
 from tests.worker.conftest import Stack
 
@@ -59,6 +61,20 @@ def test_one_frame_becomes_an_image(stack: Stack) -> None:
     assert (artifact.kind, artifact.content_type) == ("image", "image/png")
     assert artifact.key.endswith("/image.png")
     assert b"".join(stack.artifacts.read(artifact.key)).startswith(b"\x89PNG")
+
+
+def test_what_the_model_refuses_fails_the_job_at_once(stack: Stack) -> None:
+    good = resolve(Params(prompt="a fox"), stack.workers.card("tiny"))
+    request = good.model_copy(update={"num_frames": 10})
+
+    job = stack.store.submit(Job(id=new_id(), owner="me", request=request, created_at=time.time()))
+    job = stack.wait(job, lambda job: job.state.terminal, "the job ends")
+
+    assert (job.state, job.attempt, job.failures) == (State.FAILED, 1, 0)
+    assert job.error is not None
+    assert job.error.code == "invalid_request"
+    assert "num_frames" in job.error.message
+    wait_for(lambda: not stack.worker.gang_job, "the gang is free")
 
 
 def test_progress_reaches_the_record_and_a_cancel_reaches_the_gang(stack: Stack) -> None:

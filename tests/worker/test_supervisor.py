@@ -1,0 +1,60 @@
+"""The gang's keeper, where the gang does not come up."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from jobs.store import JobStore
+from jobs.workers import Workers
+from pipeline.gang.gang import Gang
+from pipeline.gang.protocol import Run
+from pipeline.options import EngineOptions
+from tests.fixtures.waiting import wait_for
+from tests.jobs import making
+from worker.presence import Presence
+from worker.supervisor import Supervisor
+
+
+class Bench:
+    """A supervisor of a gang whose model is not there."""
+
+    def __init__(self, redis_url: str, directory: Path) -> None:
+        options = EngineOptions(model_path=str(directory / "none"), device="cpu")
+        workers = Workers(JobStore.connect(making.settings(redis_url)))
+        self.gang = Gang(options, num_gpus=1, directory=directory)
+        self.presence = Presence(workers, options, slots=2)
+        self.supervisor = Supervisor(self.gang, self.presence, start_s=60, stop_s=2)
+
+
+@pytest.fixture
+def bench(redis_url: str, tmp_path: Path) -> Iterator[Bench]:
+    bench = Bench(redis_url, tmp_path)
+    bench.supervisor.start()
+    yield bench
+    bench.supervisor.stop()
+
+
+def test_a_gang_that_cannot_start_makes_its_worker_unhealthy(bench: Bench) -> None:
+    wait_for(lambda: bench.presence.state == "unhealthy", "it says so", timeout_s=60)
+
+
+def test_while_it_loads_work_waits_and_can_be_dropped_and_a_stop_is_quick(bench: Bench) -> None:
+    wait_for(lambda: bench.gang.pids, "it loads")
+    run = Run.model_construct(type="run", run_id="r", directory="", items=())
+    work = bench.supervisor.submit(run, lambda _: None)
+
+    bench.supervisor.kill(work)
+    assert not work.outcome.done()
+    bench.supervisor.cancel(work)
+    assert work.outcome.cancelled()
+
+    began = time.monotonic()
+    bench.supervisor.stop()
+    bench.supervisor.stop()
+    assert time.monotonic() - began < 5
+    assert not bench.gang.alive
+    assert bench.presence.state == "starting"
