@@ -48,6 +48,11 @@ def make_celery(settings: Settings) -> Celery:
             "socket_connect_timeout": 5,
             "socket_timeout": 10,
             "socket_keepalive": True,
+            # For senders, who would else try for 6 s; a worker's consumer reconnects without end.
+            "max_retries": 1,
+            "interval_start": 0,
+            "interval_step": 0.1,
+            "interval_max": 0.2,
         },
         # The record is the result.
         task_ignore_result=True,

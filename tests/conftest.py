@@ -5,4 +5,5 @@ pytest_plugins = [
     "tests.fixtures.redis",
     "tests.fixtures.s3",
     "tests.fixtures.tiny_wan",
+    "tests.fixtures.webhooks",
 ]

@@ -52,7 +52,8 @@ class Relay:
         self._send = send
         self._tick_s = tick_s
         self._clock = clock
-        self._board = Board(store, token=new_nonce())
+        self.token = new_nonce()
+        self._board = Board(store, self.token)
         self._leader = Leader(self._board, clock)
         self._observer = Observer(settings.lease_s, max_gap_s=2 * tick_s)
         self._watch = ReleaseWatch(settings.release_ttl_s)

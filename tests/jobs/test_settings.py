@@ -31,7 +31,11 @@ def test_a_contradiction_is_refused_in_one_line(bad: dict[str, object], words: s
 
 def test_secrets_do_not_show() -> None:
     settings = Settings.model_validate(
-        {"s3_access_key_id": "id", "s3_secret_access_key": "hidden", "webhook_secret": "whsec_" + "hidden00" * 5}
+        {
+            "s3_access_key_id": "id",
+            "s3_secret_access_key": "hidden",
+            "webhook_secret": "whsec_" + "hidden00" * 5,
+        }
     )
     assert "hidden" not in repr(settings)
 

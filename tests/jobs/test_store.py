@@ -318,19 +318,27 @@ def test_a_terminal_edge_writes_its_webhook_event_once(store: JobStore) -> None:
     assert board.due_hooks(10, 60) == (), "held back while they are sent"
 
 
-def test_cancels_of_running_jobs_are_heard(store: JobStore) -> None:
+def test_cancels_of_running_jobs_are_heard_after_a_cut_too(store: JobStore) -> None:
     board = Board(store, "me")
     board.lead(600)
-    heard: list[str] = []
+    heard: set[str] = set()
     stop = threading.Event()
-    listener = threading.Thread(target=lambda: heard.extend(store.cancels(stop)))
+
+    def listen() -> None:
+        for job_id in store.cancels(stop):
+            heard.add(job_id)
+
+    listener = threading.Thread(target=listen)
     listener.start()
-    wait_for(lambda: store.redis.pubsub_numsub("t:cancels")[0][1], "the listener is there")
-    job = claimed(store, board)
-    store.cancel(job.id)
+    for worker in ("w1", "w2"):
+        wait_for(lambda: store.redis.pubsub_numsub("t:cancels")[0][1], "the listener is there")
+        job = claimed(store, board, worker)
+        store.cancel(job.id)
+        wait_for(lambda: job.id in heard, "the cancel is heard")  # noqa: B023 - waits here
+        store.redis.client_kill_filter(_type="pubsub")
     stop.set()
     listener.join()
-    assert heard == [job.id]
+    assert len(heard) == 2
 
 
 def test_every_key_lies_under_the_prefix(store: JobStore) -> None:
