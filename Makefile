@@ -10,7 +10,7 @@ OUT ?= demo.mp4
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.set-up-$(TORCH)
-PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
+PIP := $(BIN)/python -m pip --quiet --quiet --disable-pip-version-check
 XPU_INDEX := https://download.pytorch.org/whl/xpu
 CPU_INDEX := https://download.pytorch.org/whl/cpu
 

@@ -46,7 +46,7 @@ def run_generate(
                     prompt,
                     save_output=save_output,
                     output_path=output_path,
-                    on_progress=_Together(values["num_outputs"], shown),
+                    on_progress=Together(values["num_outputs"], shown),
                     **values,
                 )
                 shown("done", percent=100)
@@ -64,7 +64,7 @@ def run_generate(
     return 0
 
 
-class _Together:
+class Together:
     """The progress of several outputs as one; gangs report on threads of their own."""
 
     def __init__(self, outputs: int, shown: Shown) -> None:
@@ -72,6 +72,7 @@ class _Together:
         self._shown = shown
 
     def __call__(self, index: int, progress: Progress) -> None:
+        """Take one report of one output."""
         stage, share = (
             progress.stage.lower().replace("_", " "),
             progress.step / max(1, progress.steps),

@@ -86,7 +86,7 @@ class LocalService:
         """Return once a gang is ready.
 
         Raises:
-            LocalError: `serve` ended, or took longer.
+            LocalError: `serve` ended, its gang cannot start, or it took longer.
         """
         deadline = time.monotonic() + timeout_s
         with httpx.Client(base_url=self.url, timeout=5.0) as client:
@@ -94,10 +94,14 @@ class LocalService:
                 if self.process.poll() is not None:
                     raise LocalError(f"rushes serve ended with {self.process.returncode}")
                 try:
-                    if client.get("/health").status_code == httpx.codes.OK:
-                        return
+                    health = client.get("/health")
                 except httpx.TransportError:
                     pass  # not listening yet
+                else:
+                    if health.status_code == httpx.codes.OK:
+                        return
+                    if any(gang["state"] == "unhealthy" for gang in health.json().get("gangs", ())):
+                        raise LocalError("the gang cannot start")
                 time.sleep(0.1)
         raise LocalError(f"no gang was ready within {timeout_s:g} s")
 

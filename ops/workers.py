@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import os
 
-from worker.main import run_worker
-
 from jobs.settings import Settings
 from ops.devices import place
 from ops.stack import parts
 from ops.stack.logs import Logs
 from ops.stack.supervisor import Supervisor
 from pipeline.options import EngineOptions
+from worker.main import run_worker
 
 
 def run_workers(options: EngineOptions, settings: Settings) -> int:
@@ -30,4 +29,7 @@ def run_workers(options: EngineOptions, settings: Settings) -> int:
         placement.one_gang, settings, os.environ, placement.gangs, ready=lambda: True
     )
     logs = Logs(["workers", *(part.name for part in workers)])
-    return Supervisor([workers], logs, name="workers").run(lambda: None)
+    try:
+        return Supervisor([workers], logs, name="workers").run(lambda: None)
+    finally:
+        logs.close()

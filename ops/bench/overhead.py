@@ -66,7 +66,7 @@ def run_overhead(options: EngineOptions, jobs: int, json_file: Path | None) -> i
             return 1
         shown("the generator directly", percent=60)
         direct_ms = _directly(options, WARM + jobs)
-    _report(samples[WARM:], direct_ms[WARM:], json_file)
+    report(samples[WARM:], direct_ms[WARM:], json_file)
     return 0
 
 
@@ -76,15 +76,15 @@ def _through_the_service(options: EngineOptions, jobs: int, shown: Shown) -> lis
         home = Path(folder)
         with LocalService(home, to_arguments(options)) as service:
             service.wait_ready(START_S)
-            store = _store_of(home)
+            store = store_of(home)
             with httpx.Client(base_url=service.url, timeout=30.0) as client:
                 for index in range(jobs):
                     shown("jobs over HTTP", percent=60 * index / jobs)
-                    samples.append(_sample(client, store, seed=index))
+                    samples.append(measure(client, store, seed=index))
     return samples
 
 
-def _store_of(home: Path) -> JobStore:
+def store_of(home: Path) -> JobStore:
     """The record itself: its times are finer than the public object's."""
     run = running(home)
     if run is None:
@@ -92,7 +92,12 @@ def _store_of(home: Path) -> JobStore:
     return JobStore.connect(load_settings(home=home, redis_url=run.redis_url))
 
 
-def _sample(client: httpx.Client, store: JobStore, *, seed: int) -> Sample:
+def measure(client: httpx.Client, store: JobStore, *, seed: int) -> Sample:
+    """Put one job through the service.
+
+    Raises:
+        LocalError: it did not complete.
+    """
     posted = time.time()
     answer = client.post("/v1/videos", json={"prompt": PROMPT, "seed": seed})
     job_id = answer.raise_for_status().json()["id"]
@@ -125,7 +130,8 @@ def _directly(options: EngineOptions, jobs: int) -> list[float]:
     return times
 
 
-def _report(samples: list[Sample], direct_ms: list[float], json_file: Path | None) -> None:
+def report(samples: list[Sample], direct_ms: list[float], json_file: Path | None) -> None:
+    """Print the table, and write the figures to `json_file`."""
     rows = {
         "POST to rank 0's start": [sample.to_start for sample in samples],
         "rank 0's own time": [sample.run for sample in samples],

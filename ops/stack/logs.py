@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from contextlib import suppress
 from logging.handlers import RotatingFileHandler
 from pathlib import Path
 
@@ -13,6 +14,16 @@ FILE_BYTES = 8 * 2**20
 LONGEST_LINE = 64 * 1024
 
 
+class BoundedFile(RotatingFileHandler):
+    """Two files of `FILE_BYTES` at most; a full disk costs lines, not the service."""
+
+    def __init__(self, file: Path) -> None:
+        super().__init__(file, maxBytes=FILE_BYTES, backupCount=1, delay=True)
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - logging's name
+        """Say nothing: there may be nowhere to say it."""
+
+
 class PartLog:
     """Takes the output of one part, in pieces as they come, and passes it on in whole lines."""
 
@@ -21,7 +32,7 @@ class PartLog:
         self._rest = b""
         self._file: logging.Handler = logging.NullHandler()
         if file is not None:
-            self._file = RotatingFileHandler(file, maxBytes=FILE_BYTES, backupCount=1, delay=True)
+            self._file = BoundedFile(file)
 
     def feed(self, data: bytes) -> None:
         """Take more output; an empty piece ends the last line."""
@@ -34,11 +45,13 @@ class PartLog:
 
     def say(self, text: str) -> None:
         """One line, ours or the part's."""
-        click.echo(f"{self._prefix} {text}")  # strips colours where stdout is no terminal
+        with suppress(OSError):  # nobody reads any more, or the disk behind stdout is full
+            click.echo(f"{self._prefix} {text}")  # strips colours where stdout is no terminal
         self._file.emit(logging.makeLogRecord({"msg": click.unstyle(text)}))
 
     def close(self) -> None:
-        """Close the file."""
+        """End the last line and close the file."""
+        self.feed(b"")
         self._file.close()
 
 

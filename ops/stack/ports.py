@@ -7,11 +7,14 @@ import socket
 LOOPBACK = "127.0.0.1"
 
 
-def free_port() -> int:
-    """A port of the loopback address that nobody listens on now."""
-    with socket.socket() as listener:
-        listener.bind((LOOPBACK, 0))
-        return int(listener.getsockname()[1])
+def free_port(*spoken_for: int) -> int:
+    """A port of the loopback address that nobody listens on now, and none of those given."""
+    while True:
+        with socket.socket() as listener:
+            listener.bind((LOOPBACK, 0))
+            port = int(listener.getsockname()[1])
+        if port not in spoken_for:
+            return port
 
 
 def is_free(host: str, port: int) -> bool:

@@ -43,7 +43,7 @@ def serve(options: EngineOptions, settings: Settings, *, flower: bool) -> int:
         warnings = _warnings(settings)
         placement = place(options)
 
-        redis_port = None if settings.redis_url else free_port()
+        redis_port = None if settings.redis_url else free_port(settings.port, settings.flower_port)
         redis_url = settings.redis_url or f"redis://{LOOPBACK}:{redis_port}/0"
         address = parts.address(settings)
         env = parts.environment(settings, redis_url)

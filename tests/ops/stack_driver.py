@@ -31,8 +31,12 @@ def main(folder: Path, stages: list[list[tuple[str, str, float]]]) -> int:
         for stage in stages
     ]
     names = [name for stage in stages for name, _, _ in stage]
-    supervisor = Supervisor(parts, Logs(["driver", *names], folder / "logs"), name="driver")
-    return supervisor.run(lambda: supervisor.say("all ready"))
+    logs = Logs(["driver", *names], folder / "logs")
+    supervisor = Supervisor(parts, logs, name="driver")
+    try:
+        return supervisor.run(lambda: supervisor.say("all ready"))
+    finally:
+        logs.close()
 
 
 if __name__ == "__main__":

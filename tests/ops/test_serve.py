@@ -16,6 +16,7 @@ import av
 import httpx
 import pytest
 
+from ops.bench.overhead import measure, store_of
 from ops.local import LocalService
 from ops.stack.home import Home, running
 from ops.stack.ports import LOOPBACK, free_port, is_free
@@ -138,6 +139,21 @@ def test_says_where_everything_is(stack: Stack) -> None:
     run = running(stack.home)
     assert run is not None
     assert (run.pid, run.api_url) == (stack.service.process.pid, stack.service.url)
+
+
+def test_measures_what_the_service_adds(stack: Stack) -> None:
+    sample = measure(stack.client, store_of(stack.home), seed=1)
+    assert sample.to_start > 0
+    assert sample.run > 0
+    assert 0 < sample.to_completed < sample.to_client + 1
+    assert sample.overhead == sample.to_start + sample.to_completed
+
+
+def test_the_workers_parent_stays_small(stack: Stack) -> None:
+    (worker,) = stack.processes(r"ops\.cli worker")
+    status = Path(f"/proc/{worker}/status").read_text()
+    (kib,) = re.findall(r"VmRSS:\s+(\d+) kB", status)
+    assert int(kib) < 120 * 1024
 
 
 def test_flower_shows_the_job_under_its_own_id(stack: Stack) -> None:

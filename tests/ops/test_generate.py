@@ -1,0 +1,62 @@
+import subprocess
+import sys
+from pathlib import Path
+
+import av
+import pytest
+
+from ops.generate import Together
+from pipeline.gang.protocol import Progress
+
+pytestmark = pytest.mark.timeout(180)
+
+
+def test_makes_numbered_outputs_and_says_what_they_are(tmp_path: Path, tiny_wan: Path) -> None:
+    command = [sys.executable, "-m", "ops.cli", "generate", "--model-path", str(tiny_wan)]
+    command += ["--prompt", "a cat", "--num-frames", "5", "--width", "32", "--height", "48"]
+    command += ["--fps", "10", "--num-inference-steps", "2", "--guidance-scale", "1"]
+    command += ["--seed", "5", "--num-outputs", "2", "--output-path", str(tmp_path / "cat.mp4")]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.splitlines()
+    assert len(lines) == 2
+    for number, line in enumerate(lines, start=1):
+        file = tmp_path / f"cat-{number}.mp4"
+        assert line.startswith(f"{file}: 5 frames, 32x48, 10 fps, seed {4 + number}, ")
+        with av.open(file, "r") as container:
+            assert len(list(container.decode(video=0))) == 5
+    assert "INFO" not in done.stderr  # the ranks keep quiet under a progress bar
+
+
+def test_a_value_outside_the_models_limits_is_refused(tiny_wan: Path) -> None:
+    command = [sys.executable, "-m", "ops.cli", "generate", "--model-path", str(tiny_wan)]
+    done = subprocess.run(
+        [*command, "--prompt", "a cat", "--num-frames", "10"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 2
+    assert done.stderr.splitlines()[-1] == (
+        "rushes: num_frames must be 4k+1, such as 9 or 13, got 10"
+    )
+    assert "Traceback" not in done.stderr
+
+
+def test_several_outputs_add_up_to_one_progress() -> None:
+    shown: list[tuple[str, float]] = []
+
+    def show(words: str, percent: float = 0.0) -> None:
+        shown.append((words, percent))
+
+    together = Together(2, show)
+    for index, stage, step, steps in (
+        (0, "TextEncoding", 1, 1),
+        (0, "Denoising", 2, 4),
+        (1, "Denoising", 4, 4),
+        (0, "Decoding", 3, 3),
+        (1, "Decoding", 3, 3),
+    ):
+        together(index, Progress(run_id="r", item=0, stage=stage, step=step, steps=steps))
+    assert [round(percent, 1) for _, percent in shown] == [0, 22.5, 67.5, 95, 100]
+    assert shown[1][0] == "output 1 of 2, denoising: step 2 of 4"
