@@ -4,10 +4,15 @@ from __future__ import annotations
 
 from flask import Flask, Request
 
-from api import errors, health, models, request_id, videos
+from api import errors, headers, health, images, jobs, models, request_id, videos
 from api.bodies import StrictFormParser
+from api.door import Door
 from api.parts import Parts
 from jobs.artifacts import ArtifactStore
+from jobs.catalog import Catalog
+from jobs.events import Events
+from jobs.keys import Keys
+from jobs.rates import Rates
 from jobs.settings import Settings
 from jobs.store import JobStore
 from jobs.workers import Workers
@@ -29,10 +34,23 @@ def create_app(
     app.config["MAX_FORM_MEMORY_SIZE"] = settings.max_body_bytes
     app.json.sort_keys = False  # type: ignore[attr-defined]  # the default provider's own
 
-    parts = Parts(settings, store, workers, artifacts)
+    parts = Parts(
+        settings,
+        store,
+        workers,
+        artifacts,
+        catalog=Catalog(workers),
+        events=Events(store, most=settings.max_streams),
+        rates=Rates(store),
+    )
     request_id.install(app)
+    headers.install(app, settings)
+    Door(settings, Keys(store)).install(app)
     errors.install(app)
     app.register_blueprint(videos.blueprint(parts))
+    app.register_blueprint(images.blueprint(parts))
+    app.register_blueprint(jobs.blueprint(parts, "video"))
+    app.register_blueprint(jobs.blueprint(parts, "image"))
     app.register_blueprint(models.blueprint(parts))
     app.register_blueprint(health.blueprint(parts))
     return app

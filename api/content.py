@@ -20,16 +20,32 @@ def answer(job: Job, variant: str, artifacts: ArtifactStore, request: Request) -
         Conflict: the job still runs.
         NotFound: it ended without such a file.
     """
-    artifact = _find(job, variant)
-    file_name = f"{job.id}{mimetypes.guess_extension(artifact.content_type) or ''}"
-    url = artifacts.url(artifact.key, content_type=artifact.content_type, file_name=file_name)
+    artifact = find(job, variant)
+    url = link(job, artifact, artifacts)
     if url is not None and urlsplit(url).netloc != request.host and request.method == "GET":
         # To our own host the SDK would send its key along; and the link is signed for GET only.
         return Response(status=302, headers={"location": url, "cache-control": "no-store"})
-    return _stream(artifact, file_name, artifacts, request)
+    return _stream(artifact, _file_name(job, artifact), artifacts, request)
 
 
-def _find(job: Job, variant: str) -> Artifact:
+def link(job: Job, artifact: Artifact, artifacts: ArtifactStore) -> str | None:
+    """A presigned link to the file; None where the store has none."""
+    return artifacts.url(
+        artifact.key, content_type=artifact.content_type, file_name=_file_name(job, artifact)
+    )
+
+
+def _file_name(job: Job, artifact: Artifact) -> str:
+    return f"{job.id}{mimetypes.guess_extension(artifact.content_type) or ''}"
+
+
+def find(job: Job, variant: str) -> Artifact:
+    """The file of `job` that `variant` names.
+
+    Raises:
+        Conflict: the job still runs.
+        NotFound: it ended without such a file.
+    """
     if not job.state.terminal:
         raise Conflict(f"{job.id} is {job.state}; its content is there once it is completed")
     if job.state is not State.COMPLETED:

@@ -21,7 +21,7 @@ def install(app: Flask) -> None:
 
 
 def _bad_request(error: RequestError) -> Response:
-    return _answer(400, str(error), "invalid_value", param=error.field)
+    return problem(400, str(error), "invalid_value", param=error.field)
 
 
 def _ours(error: RushesError) -> Response:
@@ -32,7 +32,9 @@ def _ours(error: RushesError) -> Response:
         message = f"the {error.code.split('_')[0]} is not available now"
     elif error.status == 500:
         return _unexpected(error)
-    answer = _answer(error.status, message, error.code)
+    answer = problem(error.status, message, error.code)
+    if error.status == 401:
+        answer.headers["www-authenticate"] = "Bearer"
     if error.retry_after_s is not None:
         answer.headers["retry-after"] = str(error.retry_after_s)
     return answer
@@ -47,7 +49,7 @@ def _http(error: HTTPException) -> Response:
         message = f"{request.path} does not take {request.method}"
     elif status == 413:
         message = f"the body must have at most {request.max_content_length} bytes"
-    answer = _answer(status, message, error.name.lower().replace(" ", "_"))
+    answer = problem(status, message, error.name.lower().replace(" ", "_"))
     for name, value in error.get_headers(request.environ):
         if name.lower() not in ("content-type", "content-length"):
             answer.headers[name] = value  # Allow of a 405, Content-Range of a 416
@@ -56,16 +58,19 @@ def _http(error: HTTPException) -> Response:
 
 def _unexpected(error: Exception) -> Response:
     _log.error("unexpected error", exc_info=error)
-    return _answer(
+    return problem(
         500, "an unexpected error; the log has it under this request's id", "internal_error"
     )
 
 
-def _answer(status: int, message: str, code: str, *, param: str | None = None) -> Response:
+def problem(
+    status: int, message: str, code: str, *, param: str | None = None, **more: str
+) -> Response:
+    """An error as OpenAI gives it, with `more` beside."""
     kind = "invalid_request_error" if status < 500 else "server_error"
     if status == 429:
         kind = "rate_limit_error"
-    answer = jsonify(error={"message": message, "type": kind, "param": param, "code": code})
+    answer = jsonify(error={"message": message, "type": kind, "param": param, "code": code, **more})
     answer.status_code = status
     if status == 409:
         # The SDK retries 409; no retry changes a state that does not allow the call.

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from flask import Blueprint, Response, jsonify
+from flask import Blueprint, Response, jsonify, request
 
+from api.fields import ModelQuery
 from api.parts import Parts
 from jobs.workers import ServedModel
 from pipeline.limits import ModelCard
+from pipeline.request import parse
 
 DEFAULTS = ("width", "height", "num_frames", "fps", "num_inference_steps", "guidance_scale")
 _OTHERS = ("name", "family", "workloads")
@@ -16,12 +18,20 @@ LIMITS = tuple(name for name in ModelCard.model_fields if name not in (*DEFAULTS
 
 
 def blueprint(parts: Parts) -> Blueprint:
-    """The route /v1/models."""
-    routes = Blueprint("models", __name__, url_prefix="/v1/models")
+    """The routes /v1/models and /v1/model_info."""
+    routes = Blueprint("models", __name__, url_prefix="/v1")
 
-    @routes.get("")
+    @routes.get("/models")
     def index() -> Response:
         return jsonify(object="list", data=[_public(model) for model in parts.workers.models()])
+
+    @routes.get("/model_info")
+    def info() -> Response:
+        """What other servers' clients ask for: where the model came from."""
+        query = parse(ModelQuery, request.args.to_dict())
+        card = parts.workers.card(query.model)
+        model = next(each for each in parts.workers.models() if each.name == card.name)
+        return jsonify(_public(model) | {"model_path": model.names[-1]})
 
     return routes
 

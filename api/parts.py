@@ -5,6 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from jobs.artifacts import ArtifactStore
+from jobs.catalog import Catalog
+from jobs.events import Events
+from jobs.rates import Rates
 from jobs.settings import Settings
 from jobs.store import JobStore
 from jobs.workers import Workers
@@ -18,8 +21,6 @@ class Parts:
     store: JobStore
     workers: Workers
     artifacts: ArtifactStore
-
-
-def owner() -> str:
-    """Whose request this is; jobs are visible to their owner only."""
-    return "anonymous"
+    catalog: Catalog
+    events: Events
+    rates: Rates

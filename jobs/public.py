@@ -15,16 +15,21 @@ _SHARES = {"denoising": (5, 90), "decoding": (90, 97), "storing": (97, 99)}
 """Per cent of a job's progress that a stage spans; the stages before denoising share the first 5."""
 
 
-def public(job: Job) -> dict[str, Any]:
-    """The job as JSON-ready data."""
+def public(
+    job: Job, *, queue_position: int | None = None, eta_s: float | None = None
+) -> dict[str, Any]:
+    """The job as JSON-ready data.
+
+    `queue_position` counts its owner's waiting jobs of that model and priority from 1; `eta_s` estimates
+    the seconds until it is done.
+    """
     request = job.request
-    kind = job.id.partition("_")[0]
-    path = f"/v1/{kind}s/{job.id}"
+    path = f"/v1/{job.kind}s/{job.id}"
     done = job.state is State.COMPLETED
     progress = job.progress
     return {
         "id": job.id,
-        "object": kind,
+        "object": job.kind,
         "created_at": int(job.created_at),
         "started_at": _whole(job.started_at),
         "completed_at": _whole(job.completed_at),
@@ -35,6 +40,9 @@ def public(job: Job) -> dict[str, Any]:
         "step": progress.step if progress else None,
         "steps": progress.steps if progress else None,
         "attempt": job.attempt,
+        "priority": job.priority,
+        "queue_position": queue_position,
+        "eta_s": None if eta_s is None else round(eta_s, 1),
         "error": job.error.model_dump() if job.error and job.state is State.FAILED else None,
         "model": job.model,
         "prompt": request.prompt,
@@ -48,11 +56,18 @@ def public(job: Job) -> dict[str, Any]:
         "num_inference_steps": request.num_inference_steps,
         "guidance_scale": request.guidance_scale,
         "seed": request.seed,
-        "remixed_from_video_id": None,
+        "remixed_from_video_id": job.remixed_from,
+        "retry_of": job.retry_of,
+        "metadata": job.metadata,
+        "request_id": job.request_id or None,
         "usage": _usage(job),
         # The name that the benchmarks of other servers read.
         "peak_memory_mb": round(job.usage.peak_memory_bytes / 2**20, 1) if job.usage else None,
-        "urls": {"self": path, "content": f"{path}/content" if done else None},
+        "urls": {
+            "self": path,
+            "events": f"{path}/events",
+            "content": f"{path}/content" if done else None,
+        },
     }
 
 

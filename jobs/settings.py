@@ -42,6 +42,21 @@ class Settings(BaseSettings):
     max_body_bytes: int = Field(default=16 * 2**20, ge=1024)
     """Longest request body; beyond it 413."""
 
+    public_url: str | None = None
+    """Where clients reach the API, for links in answers. Omitted: as their requests name it."""
+    open: bool = False
+    """Serve everybody beyond loopback also while there are no API keys."""
+    cors_origins: str = ""
+    """Origins whose pages may call the API, comma-separated; `*` for all."""
+    rate: str | None = None
+    """New jobs that a caller may make, such as `60/minute`; an API key's own rate goes first."""
+    max_wait_s: int = Field(default=60, ge=0)
+    """Longest `Prefer: wait` that is honoured."""
+    image_wait_s: int = Field(default=120, ge=1)
+    """How long a create of an image waits for the image; beyond it 504."""
+    max_streams: int = Field(default=500, ge=1)
+    """Event streams and waiting answers that one API process holds; beyond it 503."""
+
     redis_url: str | None = None
     """Omitted: `serve` starts an embedded server and tells the others where it is."""
     redis_prefix: str = "rushes:"
@@ -105,6 +120,8 @@ class Settings(BaseSettings):
             )
         if self.artifacts == "s3" and not self.s3_bucket:
             raise ValueError("RUSHES_ARTIFACTS=s3 needs a bucket: set RUSHES_S3_BUCKET")
+        if self.rate is not None:
+            check_rate(self.rate)
         if (self.s3_access_key_id is None) != (self.s3_secret_access_key is None):
             raise ValueError(
                 "set both RUSHES_S3_ACCESS_KEY_ID and RUSHES_S3_SECRET_ACCESS_KEY, or neither"
@@ -122,6 +139,21 @@ class Settings(BaseSettings):
     def home_path(self) -> Path:
         """`home` with ~ expanded, absolute."""
         return self.home.expanduser().absolute()
+
+
+def check_rate(text: str) -> str:
+    """`text`, if `limits` can read it.
+
+    Raises:
+        ValueError: it cannot.
+    """
+    import limits  # 0.1 s: only those pay who use it
+
+    try:
+        limits.parse(text)
+    except ValueError:
+        raise ValueError(f"a rate must read like 60/minute, got {text!r}") from None
+    return text
 
 
 def _is_webhook_secret(text: str) -> bool:

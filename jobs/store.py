@@ -303,15 +303,16 @@ class JobStore:
             except StoreUnavailable:
                 stop.wait(0.5)
 
-    def _pubsub(self) -> PubSub:
-        return PubSub(self.redis.connection_pool, ignore_subscribe_messages=True)
+    def pubsub(self) -> PubSub:
+        """A connection of its own that hears what the scripts publish; close it."""
+        return PubSub(self.redis.connection_pool)
 
     def _listen(self, stop: threading.Event) -> Iterator[str]:
-        with translated(), self._pubsub() as channel:
+        with translated(), self.pubsub() as channel:
             channel.subscribe(self.key("cancels"))
             while not stop.is_set():
                 message = channel.get_message(timeout=0.5)
-                if message is not None:
+                if message is not None and message["type"] == "message":
                     yield message["data"]
 
 

@@ -1,0 +1,103 @@
+"""From a valid request to a durable job: rights, rate, idempotency, submit."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import time
+
+import structlog
+from flask import g, request
+from pydantic import BaseModel
+
+from api.door import Caller, caller
+from api.fields import JobOptions
+from api.parts import Parts
+from jobs.errors import RateLimited
+from jobs.outlook import Look
+from jobs.record import Job, new_id
+from jobs.store import Once
+from jobs.webhooks import check_webhook_url
+from pipeline.limits import RequestError
+from pipeline.request import Request
+
+KEY_HEADER = "idempotency-key"
+_KEY = re.compile(r"[\x21-\x7e]{1,255}")
+_log = structlog.get_logger("api")
+
+
+def accept(
+    parts: Parts,
+    wanted: Request,
+    body: JobOptions,
+    *,
+    kind: str,
+    remixed_from: str | None = None,
+    retry_of: str | None = None,
+) -> Look:
+    """Make the job durable; only then is it answered.
+
+    `body` is what the client sent, validated: its options are the job's, and an idempotency key stands
+    for all of it.
+
+    Raises:
+        RequestError: a priority beyond the caller's right, a webhook that may not be called.
+        RateLimited, QueueFull, OverBudget: a limit is reached.
+        KeyReused: the Idempotency-Key stands for something else.
+    """
+    who = caller()
+    if body.priority > who.rights.max_priority:
+        most = who.rights.max_priority
+        raise RequestError("priority", body.priority, f"may be at most {most} with this key")
+    if body.webhook_url is not None:
+        check_webhook_url(body.webhook_url, parts.settings)
+    once = _once(body, kind, remixed_from or retry_of)
+    _count(parts, who)
+    job = Job(
+        id=new_id(kind),
+        owner=who.owner,
+        request=wanted,
+        priority=body.priority,
+        created_at=time.time(),
+        webhook_url=body.webhook_url,
+        remixed_from=remixed_from,
+        retry_of=retry_of,
+        metadata=body.metadata or {},
+        retention_s=body.expires_after,
+        request_id=g.request_id,
+    )
+    look = parts.store.accept(job, once=once, quota=who.rights.quota)
+    event = "job accepted" if look.job.id == job.id else "job was there"
+    _log.info(event, job_id=look.job.id, model=look.job.model)
+    return look
+
+
+def _once(body: BaseModel, kind: str, source: str | None) -> Once | None:
+    key = request.headers.get(KEY_HEADER)
+    if key is None:
+        return None
+    if not _KEY.fullmatch(key):
+        raise RequestError("Idempotency-Key", None, "must be 1 to 255 visible ASCII characters")
+    asked = json.dumps([kind, source, body.model_dump(mode="json", exclude_none=True)])
+    return Once(key=_digest(key), body=_digest(asked))
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _count(parts: Parts, who: Caller) -> None:
+    rate = who.rights.rate or parts.settings.rate
+    if rate is None:
+        return
+    left = parts.rates.take(rate, who.counted_as)
+    # https://datatracker.ietf.org/doc/draft-ietf-httpapi-ratelimit-headers/
+    g.rate_headers = {
+        "ratelimit-policy": f'"jobs";q={left.limit};w={left.window_s}',
+        "ratelimit": f'"jobs";r={left.remaining};t={left.reset_s}',
+    }
+    if not left.granted:
+        raise RateLimited(
+            f"at most {rate}; try again in {left.reset_s} s", retry_after_s=left.reset_s
+        )

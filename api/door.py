@@ -1,0 +1,99 @@
+"""Who calls: an API key, or, as long as there are none, anybody whom the address lets in."""
+
+from __future__ import annotations
+
+import ipaddress
+from dataclasses import dataclass, field
+
+import structlog
+from flask import Flask, Request, g, request
+
+from jobs.errors import BadKey, Forbidden
+from jobs.keys import Keys, Rights
+from jobs.settings import Settings
+
+ANONYMOUS = "anonymous"
+_GUARDED = ("/v1/", "/metrics")
+_EVERYBODY = Rights(scope="admin", max_priority=9)
+
+
+@dataclass(frozen=True)
+class Caller:
+    """Whose request this is."""
+
+    owner: str
+    """Jobs are visible to their owner only."""
+    rights: Rights = field(repr=False)
+    counted_as: str = ""
+    """Whose rate a new job counts against."""
+
+
+class Door:
+    """Lets in or refuses."""
+
+    def __init__(self, settings: Settings, keys: Keys) -> None:
+        self._settings = settings
+        self._keys = keys
+
+    def install(self, app: Flask) -> None:
+        """Ask before each guarded route."""
+        app.before_request(self._ask)
+
+    def _ask(self) -> None:
+        if request.path.startswith(_GUARDED) and request.method != "OPTIONS":
+            g.caller = self.caller(request)
+            structlog.contextvars.bind_contextvars(owner=g.caller.owner)
+
+    def caller(self, asking: Request) -> Caller:
+        """Who asks.
+
+        Raises:
+            BadKey: no key, or none that is known, where one is needed.
+        """
+        if not self._keys.some():
+            if is_open(self._settings):
+                return Caller(ANONYMOUS, _EVERYBODY, f"{ANONYMOUS}/{asking.remote_addr}")
+            raise BadKey("this service has no API keys yet and serves nobody beyond loopback")
+        given = asking.authorization
+        if given is None or given.type != "bearer" or not given.token:
+            raise BadKey("an API key is needed: send it as `Authorization: Bearer rk_...`")
+        key = self._keys.find(given.token)
+        if key is None:
+            raise BadKey("this API key is not known here, or was revoked")
+        return Caller(key.id, key, key.id)
+
+
+def caller() -> Caller:
+    """Whose request this is."""
+    found: Caller = g.caller
+    return found
+
+
+def owner() -> str:
+    """Whose jobs this request sees."""
+    return caller().owner
+
+
+def need_admin() -> None:
+    """Let only admins on.
+
+    Raises:
+        Forbidden: the key's scope is user.
+    """
+    if caller().rights.scope != "admin":
+        raise Forbidden("this needs a key of scope admin")
+
+
+def is_open(settings: Settings) -> bool:
+    """Whether everybody who reaches the address may call while there are no keys."""
+    return settings.open or is_loopback(settings.host)
+
+
+def is_loopback(host: str) -> bool:
+    """True when only this machine reaches a server that listens there."""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:  # a name: whatever it resolves to now may change
+        return False

@@ -1,0 +1,159 @@
+"""What clients may send: the models that validate it, and from which /openapi.json is made."""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator
+from pydantic_core import PydanticCustomError
+
+from jobs.states import State
+from pipeline.limits import RequestError
+from pipeline.request import MAX_SEED, Float, Int, Params
+
+MAX_EXPIRES_S = 366 * 86400
+Word = Annotated[str, Field(max_length=200)]
+
+
+def _object(value: object) -> object:
+    """Multipart has no objects: they come as JSON text."""
+    if not isinstance(value, str):
+        return value
+    try:
+        return json.loads(value)
+    except (ValueError, RecursionError):
+        raise PydanticCustomError("json_object", "must be a JSON object") from None
+
+
+Metadata = Annotated[
+    dict[Annotated[str, Field(min_length=1, max_length=64)], Annotated[str, Field(max_length=512)]],
+    Field(max_length=16),
+    BeforeValidator(_object),
+]
+
+
+class JobOptions(BaseModel):
+    """What is said about the job and not about what it makes."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    webhook_url: str | None = None
+    """Called when the job ends."""
+    priority: Int = Field(default=0, ge=0, le=9)
+    """Higher goes first, strictly; bounded by the API key's right."""
+    metadata: Metadata | None = None
+    """The client's own notes: up to 16 names of 64 characters, values of 512."""
+    expires_after: Int | None = Field(default=None, ge=60, le=MAX_EXPIRES_S)
+    """Seconds from the job's end until record and files are removed."""
+    user: Word | None = None
+    """Accepted without effect: whose a job is, the API key says."""
+
+
+class VideoBody(Params, JobOptions):
+    """A new video."""
+
+    quality: Word | None = None
+    """Accepted without effect: `num_inference_steps` and `size` decide the quality."""
+
+
+class RemixBody(JobOptions):
+    """The old request with another prompt, the old seed too."""
+
+    prompt: str
+
+
+class RetryBody(JobOptions):
+    """The old request once more; nothing is required."""
+
+
+class ImageBody(JobOptions):
+    """A new image."""
+
+    prompt: str
+    model: str | None = None
+    negative_prompt: str | None = None
+    n: Int = Field(default=1, ge=1, le=1)
+    size: str | None = None
+    """`WIDTHxHEIGHT`, or `auto`."""
+    width: Int | None = None
+    height: Int | None = None
+    num_inference_steps: Int | None = None
+    guidance_scale: Float | None = None
+    seed: Int | None = Field(default=None, ge=0, le=MAX_SEED)
+    response_format: Literal["url", "b64_json"] = "url"
+    output_format: Literal["png"] = "png"
+    background: Literal["auto", "opaque"] | None = None
+    stream: Literal[False, "false"] | None = None
+    quality: Word | None = None
+    """Accepted without effect, as are style, moderation and safety_identifier."""
+    style: Word | None = None
+    moderation: Word | None = None
+    safety_identifier: Word | None = None
+
+    @field_validator("size")
+    @classmethod
+    def _auto(cls, value: str | None) -> str | None:
+        return None if value == "auto" else value
+
+    def params(self) -> Params:
+        """The same as a generation of one frame."""
+        names = ImageBody.model_fields.keys() & Params.model_fields.keys()
+        return Params(num_frames=1, **{name: getattr(self, name) for name in names})
+
+
+class ListQuery(BaseModel):
+    """Which jobs to list."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    after: str | None = None
+    limit: Int = Field(default=20, ge=1, le=100)
+    order: Literal["asc", "desc"] = "desc"
+    status: State | None = None
+    model: str | None = None
+    created_after: Float | None = None
+    """Unix seconds."""
+    created_before: Float | None = None
+    """Unix seconds."""
+
+
+class ContentQuery(BaseModel):
+    """Which of a job's files."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    variant: Literal["video", "thumbnail", "spritesheet"] = "video"
+
+
+class ModelQuery(BaseModel):
+    """Which served model; the default one when omitted."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    model: str | None = None
+
+
+def merged(body: dict[str, Any]) -> dict[str, Any]:
+    """`body` with what other servers' clients put into `extra_body` (an object, or its JSON text).
+
+    Raises:
+        RequestError: `extra_body` is no object, or gives a field again.
+    """
+    if "extra_body" not in body:
+        return body
+    rest = {name: value for name, value in body.items() if name != "extra_body"}
+    extra = body["extra_body"]
+    if isinstance(extra, str):
+        try:
+            extra = json.loads(extra)
+        except (ValueError, RecursionError):
+            raise RequestError("extra_body", None, "must be a JSON object") from None
+    if extra is None:
+        return rest
+    if not isinstance(extra, dict):
+        raise RequestError("extra_body", extra, "must be a JSON object")
+    for name in extra:
+        if name in rest:
+            raise RequestError(name, None, "must be given once, was also in extra_body")
+    return rest | extra

@@ -1,0 +1,86 @@
+"""/v1/images/generations: OpenAI's synchronous images, over the same durable jobs."""
+
+from __future__ import annotations
+
+import base64
+import time
+from contextlib import closing
+from typing import Any
+
+from flask import Blueprint, Response, jsonify, request
+
+from api import content
+from api.accept import accept
+from api.answers import answered, wait_for_end
+from api.bodies import read_body
+from api.door import owner
+from api.errors import problem
+from api.fields import ImageBody, merged
+from api.parts import Parts
+from api.preferences import Preferences
+from jobs.outlook import Look
+from jobs.record import Job
+from jobs.states import State
+from pipeline.request import parse, resolve
+
+
+def blueprint(parts: Parts) -> Blueprint:
+    """The route that makes images."""
+    routes = Blueprint("images", __name__, url_prefix="/v1/images")
+
+    @routes.post("/generations")
+    def create() -> Response:
+        body = parse(ImageBody, merged(read_body(request)))
+        wanted = resolve(body.params(), parts.catalog.card(body.model))
+        look = accept(parts, wanted, body, kind="image")
+        prefer = Preferences.read(request.headers.get("prefer", ""))
+        if prefer.respond_async:
+            return _at_once(parts, look, min(prefer.wait_s or 0, parts.settings.max_wait_s))
+        look = wait_for_end(parts, look, owner(), parts.settings.image_wait_s)
+        return _answer(parts, look.job, body.response_format)
+
+    return routes
+
+
+def _at_once(parts: Parts, look: Look, wait_s: int) -> Response:
+    if wait_s:
+        look = wait_for_end(parts, look, owner(), wait_s)
+    answer = answered(parts, look)
+    answer.status_code = 202
+    answer.headers["preference-applied"] = "respond-async"
+    answer.headers["location"] = f"/v1/images/{look.job.id}"
+    return answer
+
+
+def _answer(parts: Parts, job: Job, form: str) -> Response:
+    if job.state is State.COMPLETED:
+        return jsonify(
+            id=job.id,
+            created=int(job.completed_at or time.time()),
+            data=[_image(parts, job, form)],
+            output_format="png",
+            size=job.request.size,
+        )
+    if job.state is State.FAILED and job.error is not None:
+        answer = problem(500, job.error.message, job.error.code, id=job.id)
+    elif job.state is State.CANCELLED:
+        answer = problem(409, f"{job.id} was cancelled", "cancelled", id=job.id)
+    else:
+        waited = f"{parts.settings.image_wait_s} s"
+        text = f"{job.id} is {job.state} after {waited} and goes on: GET /v1/images/{job.id}"
+        answer = problem(504, text, "image_timeout", id=job.id)
+    answer.headers["x-should-retry"] = "false"  # a retry would make a second image
+    return answer
+
+
+def _image(parts: Parts, job: Job, form: str) -> dict[str, Any]:
+    artifact = content.find(job, "image")
+    image: dict[str, Any] = {"seed": artifact.seed, "url": None, "b64_json": None}
+    if form == "b64_json":
+        with closing(parts.artifacts.read(artifact.key)) as chunks:
+            image["b64_json"] = base64.b64encode(b"".join(chunks)).decode()
+        return image
+    link = content.link(job, artifact, parts.artifacts)
+    base = (parts.settings.public_url or request.url_root).rstrip("/")
+    image["url"] = link or f"{base}/v1/images/{job.id}/content"
+    return image
