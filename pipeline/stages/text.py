@@ -27,11 +27,9 @@ class TextEncoding(Stage):
 
     @override
     def run(self, state: State, steps: Steps) -> None:
+        steps.done(self.name, 0, 1)
         request = state.request
-        texts: dict[Branch, str] = {
-            "cond": request.prompt,
-            "uncond": request.negative_prompt,
-        }
+        texts: dict[Branch, str] = {"cond": request.prompt, "uncond": request.negative_prompt}
         branches = self._guidance.branches(request.guidance_scale)
         state.prompt_embeds = {branch: self._encode(texts[branch]) for branch in branches}
         steps.done(self.name, 1, 1)

@@ -37,5 +37,5 @@ class InputValidation(Stage):
             raise RequestError(
                 "size",
                 state.request.size,
-                f"makes {tokens} tokens, too few for the {self._shards} ranks that share them",
+                f"is too small for {self._shards} ranks: tokens to share: {tokens}",
             )

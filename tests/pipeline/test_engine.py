@@ -49,6 +49,7 @@ def test_a_video_lies_where_it_was_asked_for(
         "decoding",
     ]
     assert heard == [
+        ("text_encoding", 0, 1),
         ("text_encoding", 1, 1),
         *(("denoising", step, 4) for step in range(5)),
         *(("decoding", frames, 13) for frames in (0, 1, 13)),
@@ -152,7 +153,7 @@ def refuse(ranks: Ranks, model: Path, file: Path, changes: dict[str, Any]) -> st
     [
         (
             {"width": 16, "height": 16, "num_frames": 1, "workload": "t2i"},
-            "size makes 1 tokens, too few for the 2 ranks that share them, got '16x16'",
+            "size is too small for 2 ranks: tokens to share: 1, got '16x16'",
         ),
         ({"width": 72}, "width must be a multiple of 16, got 72"),
         ({"num_inference_steps": 51}, "num_inference_steps must be from 1 to 50, got 51"),
