@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import ipaddress
 from dataclasses import dataclass, field
 
 import structlog
 from flask import Flask, Request, g, request
 
 from jobs.errors import BadKey, Forbidden
+from jobs.exposure import is_open
 from jobs.keys import Keys, Rights
 from jobs.settings import Settings
 
@@ -82,18 +82,3 @@ def need_admin() -> None:
     """
     if caller().rights.scope != "admin":
         raise Forbidden("this needs a key of scope admin")
-
-
-def is_open(settings: Settings) -> bool:
-    """Whether everybody who reaches the address may call while there are no keys."""
-    return settings.open or is_loopback(settings.host)
-
-
-def is_loopback(host: str) -> bool:
-    """True when only this machine reaches a server that listens there."""
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:  # a name: whatever it resolves to now may change
-        return False

@@ -84,6 +84,7 @@ def blueprint(parts: Parts) -> Blueprint:
             return jsonify(report | {"storage": {"kind": kind, "status": state}}), 503
         ready = any(gang.info.state == "ready" for gang in gangs)
         report = describe(gangs) | {
+            "open": parts.settings.open,
             "status": status(gangs, state),
             "queue": {"queued": queued, "running": sum(len(gang.job_ids) for gang in gangs)},
             "store": "ok",

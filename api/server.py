@@ -1,8 +1,9 @@
-"""The API under gunicorn: a few processes with a bounded number of threads each."""
+"""The API under gunicorn: a few processes, in each a greenlet a connection (`python -m api`)."""
 
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from typing import Any
 
 import structlog
@@ -13,14 +14,16 @@ from api.app import create_app
 from api.log import GunicornLog
 from jobs import log
 from jobs.artifacts import open_artifacts
-from jobs.errors import SettingsError
+from jobs.errors import SettingsError, StoreUnavailable
+from jobs.exposure import check_guarded
+from jobs.keys import Keys
 from jobs.settings import Settings
 from jobs.store import JobStore
 from jobs.workers import Workers
 
 MAX_PROCESSES = 4
-THREADS = 16
-"""Requests that one process answers at a time; more wait in the listen queue."""
+CONNECTIONS = 2000
+"""What one process holds at a time; more wait in the listen queue."""
 GRACE_S = 5
 """How long a stopping process may take to finish what it answers."""
 
@@ -29,10 +32,13 @@ def run(settings: Settings) -> None:
     """Serve on `settings.host` and `settings.port` until SIGTERM or SIGINT; ends by SystemExit.
 
     Raises:
-        SettingsError: no Redis is named.
+        SettingsError: no Redis is named, or the address is open to others and nothing guards it.
     """
     if settings.redis_url is None:
         raise SettingsError("the API needs Redis: set RUSHES_REDIS_URL, or start `rushes serve`")
+    # Where Redis does not answer yet, each request will ask again.
+    with suppress(StoreUnavailable):
+        check_guarded(settings, Keys(JobStore.connect(settings)))
     log.configure(settings.log_level)
     _Server(settings).run()
 
@@ -65,8 +71,8 @@ def _options(settings: Settings) -> dict[str, Any]:
     return {
         "bind": [address],
         "workers": min(MAX_PROCESSES, os.cpu_count() or 1),
-        "worker_class": "gthread",
-        "threads": THREADS,
+        "worker_class": "gevent",
+        "worker_connections": CONNECTIONS,
         "graceful_timeout": GRACE_S,
         "timeout": 60,
         "keepalive": 15,

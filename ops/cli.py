@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from jobs.errors import SettingsError
+from ops.keys import keys
 from ops.options import Chosen, Refused, later, of_request, shared_options
 
 app = typer.Typer(
@@ -21,6 +22,7 @@ app = typer.Typer(
 )
 bench = typer.Typer(help="Measure the service on this machine.", no_args_is_help=True)
 app.add_typer(bench, name="bench")
+app.add_typer(keys, name="keys")
 
 
 @app.command()
@@ -45,12 +47,20 @@ def worker(chosen: Chosen) -> None:
 
 
 @app.command()
-def api() -> None:
+def api(
+    host: Annotated[
+        str | None, typer.Option(help="Address to listen on [RUSHES_HOST].", show_default=False)
+    ] = None,
+    port: Annotated[
+        int | None,
+        typer.Option(help="Port to listen on [RUSHES_PORT].", min=1, max=65535, show_default=False),
+    ] = None,
+) -> None:
     """Run the HTTP API."""
     from jobs.settings import load_settings
     from ops.roles import run_api
 
-    run_api(load_settings())
+    run_api(load_settings(host=host, port=port))
 
 
 @app.command()

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import os
 import signal
+import sys
 import threading
 from functools import partial
 
 from jobs import log
+from jobs.errors import SettingsError
 from jobs.settings import Settings
+
+API = (sys.executable, "-P", "-m", "api")
+"""The API's own process; it reads the settings from the environment."""
 
 
 def run_api(settings: Settings) -> None:
@@ -16,10 +22,11 @@ def run_api(settings: Settings) -> None:
     Raises:
         SettingsError: a setting that stops start-up.
     """
-    from api.server import run
-
-    log.configure(settings.log_level)
-    run(settings)
+    if settings.redis_url is None:
+        raise SettingsError("the API needs Redis: set RUSHES_REDIS_URL, or start `rushes serve`")
+    # A fresh process, whose sockets are cooperative from its first import on.
+    address = {"RUSHES_HOST": settings.host, "RUSHES_PORT": str(settings.port)}
+    os.execve(sys.executable, API, os.environ | address)  # noqa: S606 - our own interpreter
 
 
 def run_relay(settings: Settings) -> None:

@@ -2,17 +2,9 @@
 
 from __future__ import annotations
 
-import ipaddress
+from jobs.exposure import is_loopback
 
-
-def is_loopback(host: str) -> bool:
-    """True when only this machine reaches a server that listens there."""
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:  # a name: whatever it resolves to now may change
-        return False
+__all__ = ["is_loopback", "reached_from_here"]
 
 
 def reached_from_here(host: str) -> str:

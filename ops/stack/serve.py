@@ -16,9 +16,13 @@ from http.client import OK
 import click
 
 from jobs.errors import SettingsError
+from jobs.exposure import check_guarded, is_open
+from jobs.keys import Keys
 from jobs.settings import Settings
+from jobs.store import JobStore
 from ops.devices import place
 from ops.stack import parts, probes
+from ops.stack.embedded import server_of
 from ops.stack.exposure import is_loopback
 from ops.stack.foreign import check_redis, without_password
 from ops.stack.home import Home, Run
@@ -40,6 +44,7 @@ def serve(options: EngineOptions, settings: Settings, *, flower: bool) -> int:
         _check_port(settings.host, settings.port, "--port")
         if flower:
             _check_port(settings.flower_host, settings.flower_port, "RUSHES_FLOWER_PORT")
+        _check_guarded(settings)
         warnings = _warnings(settings)
         placement = place(options)
 
@@ -83,12 +88,22 @@ def _check_port(host: str, port: int, option: str) -> None:
         raise SettingsError(f"port {port} on {host} is taken: choose another with {option}")
 
 
+def _check_guarded(settings: Settings) -> None:
+    if is_open(settings):
+        return
+    if settings.redis_url:
+        check_guarded(settings, Keys(JobStore.connect(settings)))
+        return
+    with server_of(settings) as store:
+        check_guarded(settings, Keys(store))
+
+
 def _warnings(settings: Settings) -> list[str]:
     warnings = check_redis(settings.redis_url) if settings.redis_url else []
-    if not is_loopback(settings.host):
+    if settings.open and not is_loopback(settings.host):
         warnings.append(
-            f"{settings.host} is reachable from outside this machine, and there are no keys yet: "
-            "whoever reaches it can use it"
+            f"{settings.host} is reachable from outside this machine and RUSHES_OPEN=1: as long as "
+            "there are no keys, whoever reaches it can use it"
         )
     return warnings
 

@@ -25,10 +25,6 @@ from tests.api.worker import announce, finish
 from tests.fixtures.redis import free_port
 from tests.fixtures.waiting import wait_for
 
-PROGRAM = (
-    "from api.server import run; from jobs.settings import load_settings; run(load_settings())"
-)
-
 
 class Server:
     """One API process."""
@@ -44,7 +40,7 @@ class Server:
         }
         with log.open("wb") as file:
             self.process = subprocess.Popen(
-                [sys.executable, "-W", "error", "-c", PROGRAM],
+                [sys.executable, "-W", "error", "-m", "api"],
                 env=environment,
                 stdout=file,
                 stderr=subprocess.STDOUT,
