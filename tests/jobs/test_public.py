@@ -54,7 +54,7 @@ def test_the_job_object_is_as_pinned() -> None:
 
 def test_nothing_private_is_in_it() -> None:
     text = json.dumps(examples()["completed"])
-    for private in ("ada", "w1", "2-a", "jobs/", "example.com"):
+    for private in ('"ada"', "w1", "2-a", "jobs/", "example.com"):
         assert private not in text
 
 

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TypeVar
 
+import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
@@ -41,6 +42,7 @@ class Expected:
     """Its unclaimed release."""
     releases: int = 0
     fence: str = ""
+    worker: str = ""
     fences: list[str] = field(default_factory=list)
     committed: str = ""
     ended: tuple[str, str, State] | None = None
@@ -157,6 +159,7 @@ class Scripts(RuleBasedStateMachine):
         assert job is not None
         assert expected.follow("claim") is job.state
         expected.fence = job.fence
+        expected.worker = worker
         expected.fences.append(job.fence)
         assert job.attempt == len(expected.fences)
         self.busy[worker] = job_id
@@ -225,8 +228,8 @@ class Scripts(RuleBasedStateMachine):
         if state is State.COMPLETED:
             expected.committed = held[1]
         self.ended(held[0])
-        if event != "lose":  # its worker lets go of the gang
-            self.busy = {worker: job for worker, job in self.busy.items() if job != held[0]}
+        if event != "lose" and self.busy.get(expected.worker) == held[0]:
+            del self.busy[expected.worker]  # its worker says so itself
         return state
 
     @rule(worker=st.sampled_from(WORKERS))
@@ -321,6 +324,7 @@ class Scripts(RuleBasedStateMachine):
         assert set(self.store.redis.zrange("t:outbox", 0, -1)) == self.events
 
 
+@pytest.mark.timeout(600)  # a failure takes long to shrink
 def test_scripts_follow_the_table(redis_url: str) -> None:
     Scripts.url = redis_url
     run_state_machine_as_test(

@@ -249,8 +249,8 @@ def running(board: Board, courier: Courier) -> Iterator[None]:
         thread.join()
 
 
-def courier_of(board: Board, **changes: int) -> Courier:
-    return Courier(board, Sender(settings()), lambda: True, hold_s=60, **changes)
+def courier_of(board: Board) -> Courier:
+    return Courier(board, Sender(settings()), lambda: True, hold_s=60)
 
 
 def ended(store: JobStore, url: str, count: int = 1) -> list[str]:
@@ -306,8 +306,10 @@ def test_a_slow_receiver_holds_up_no_other(
     try:
         ended(store, slow.url(), 40)
         ended(store, receiver.url(), 5)
-        with running(board, courier_of(board, threads=4)):
-            wait_for(lambda: len(receiver.received) == 5, "the others are served")
+        patient = Sender(settings(webhook_timeout_s=60))
+        courier = Courier(board, patient, lambda: True, hold_s=120, threads=4)
+        with running(board, courier):
+            wait_for(lambda: len(receiver.received) == 5, "the others are served", timeout_s=50)
             assert len(slow.received) <= 2
             slow.hold.set()
     finally:
