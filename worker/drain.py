@@ -7,8 +7,8 @@ gang; say goodbye. Celery's own warm shutdown waits without bound, so the way ou
 from __future__ import annotations
 
 import contextlib
-import queue
 import signal
+import socket
 import threading
 import time
 from collections.abc import Callable
@@ -28,36 +28,53 @@ STORE_PART = 0.6
 """Of `drain_s`, from its beginning: how long uploads may go on."""
 
 
+_SIGNALS = (signal.SIGTERM, signal.SIGINT)
+_BROKEN = b"\0"  # no signal has this number
+
+
 class Leave:
     """When the worker leaves, and with which exit code: what came first counts."""
 
     def __init__(self) -> None:
-        # Not an Event: a signal that comes while another's handler sets it would wait for itself.
-        # SimpleQueue.put is made to be interrupted by another put.
-        self._codes: queue.SimpleQueue[int] = queue.SimpleQueue()
+        self._reader, self._writer = socket.socketpair()
+        self._writer.setblocking(False)
 
     def listen(self) -> None:
-        """Hear SIGTERM and SIGINT, however often they come, and threads that die of an error."""
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, self._on_signal)
+        """Hear SIGTERM and SIGINT, however often they come, and threads that die of an error.
+
+        Through the wake-up descriptor: Python runs handlers on the main thread only, and a lock that
+        it waits for hears nothing of a signal that the kernel gave to another thread.
+        """
+        signal.set_wakeup_fd(self._writer.fileno(), warn_on_full_buffer=False)
+        for number in _SIGNALS:
+            signal.signal(number, _nothing)
         threading.excepthook = self._on_broken_thread
 
     def broken(self) -> None:
         """A part that should live as long as the worker does not; leave with exit code 1."""
-        self._codes.put(1)
+        with contextlib.suppress(BlockingIOError):
+            self._writer.send(_BROKEN)
 
     def wait(self) -> int:
-        """Block until it is time; the exit code."""
-        return self._codes.get()
+        """Block until it is time; the exit code. No signal is heard any more after it."""
+        first = self._reader.recv(1)
+        for number in _SIGNALS:
+            signal.signal(number, signal.SIG_IGN)
+        return 1 if first == _BROKEN else 0
 
-    def _on_signal(self, number: int, frame: FrameType | None) -> None:
-        del number, frame
-        self._codes.put(0)
+    def close(self) -> None:
+        """Let go of the descriptors; nothing may listen any more."""
+        self._reader.close()
+        self._writer.close()
 
     def _on_broken_thread(self, args: threading.ExceptHookArgs) -> None:
         error = args.exc_value
         log.error("a thread broke", thread=args.thread and args.thread.name, exc_info=error)
         self.broken()
+
+
+def _nothing(number: int, frame: FrameType | None) -> None:
+    """Python only writes to the wake-up descriptor for signals that have a handler."""
 
 
 def drain(worker: Worker, drain_s: float) -> None:
@@ -66,10 +83,10 @@ def drain(worker: Worker, drain_s: float) -> None:
     log.info("draining", jobs=[held.job.id for held in worker.beat.held])
     worker.draining.set()
     celery.worker.state.should_stop = 0  # as Celery's own handler of SIGTERM does
-    worker.presence.enter("draining")
     for held in worker.beat.held:
         if held.work:
             worker.supervisor.cancel(held.work)
+    worker.presence.enter("draining")
     _wait(lambda: not any(held.work for held in worker.beat.held), began + STOP_PART * drain_s)
     for held in worker.beat.held:
         if held.work:

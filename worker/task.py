@@ -85,12 +85,15 @@ class Worker:
         except HandedBack:
             attempt.hand_back()
             raise Ignore("handed back") from None
-        except TryFailed as failure:
-            ended = failure
+        except TryFailed as error:
+            ended = error
         except Exception as error:
             log.exception("the worker failed")
-            message = f"{type(error).__name__}: {error}"
-            ended = TryFailed(JobError(code="worker_error", message=message), again=True)
+            # Its text is for the log: it may name paths of this machine.
+            failure = JobError(
+                code="worker_error", message=f"the worker failed: {type(error).__name__}"
+            )
+            ended = TryFailed(failure, again=True)
         else:
             return
         if attempt.end(ended) is State.FAILED:
@@ -135,7 +138,7 @@ def register(app: Celery, worker: Worker) -> None:
             worker.perform(job_id, release)
         except Ignore:
             if _is_cancelled(worker.store, job_id):
-                # Celery sees only a task that never ended.
+                # Else Celery, and so Flower, would see a task that never ends.
                 with contextlib.suppress(OperationalError, OSError):
                     task.send_event("task-revoked", terminated=True, signum="", expired=False)
             raise
@@ -144,5 +147,7 @@ def register(app: Celery, worker: Worker) -> None:
 def _is_cancelled(store: JobStore, job_id: str) -> bool:
     try:
         return store.get(job_id).state is State.CANCELLED
-    except (NotFound, StoreUnavailable):
+    except NotFound:
+        return True  # deleted, and so cancelled before
+    except StoreUnavailable:
         return False

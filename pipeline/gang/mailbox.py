@@ -52,17 +52,19 @@ class Mailbox:
         return self._stopping.is_set() or self._cancelled == run_id
 
     def _listen(self) -> None:
-        with self._pipe:
-            for line in self._pipe:
-                message = decode_to_rank(line)
-                if isinstance(message, Run):
-                    self._runs.put(message)
-                elif isinstance(message, Cancel):
-                    self._cancelled = message.run_id
-                elif isinstance(message, Stop):
-                    break
-        self._stopping.set()
-        self._runs.put(None)
+        try:
+            with self._pipe:
+                for line in self._pipe:
+                    message = decode_to_rank(line)
+                    if isinstance(message, Run):
+                        self._runs.put(message)
+                    elif isinstance(message, Cancel):
+                        self._cancelled = message.run_id
+                    elif isinstance(message, Stop):
+                        return
+        finally:
+            self._stopping.set()
+            self._runs.put(None)
 
 
 def _read_init(line: bytes) -> Init:

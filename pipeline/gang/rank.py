@@ -156,7 +156,10 @@ def _lead(engine: Engine, ranks: Ranks, mailbox: Mailbox, outbox: Outbox) -> Non
     while (run := mailbox.next()) is not None:
         log.info("%s: %d item(s)", run.run_id, len(run.items))
         answer = _run(engine, ranks, run, mailbox, outbox)
-        log.info("%s: %s", run.run_id, answer.type)
+        if isinstance(answer, Failed):
+            log.warning("%s: %s: %s", run.run_id, answer.code, answer.message)
+        else:
+            log.info("%s: done", run.run_id)
         outbox.send(answer)
     ranks.broadcast_text(_LEAVE)
 

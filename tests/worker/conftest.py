@@ -14,6 +14,9 @@ from functools import partial
 from pathlib import Path
 
 import pytest
+from celery import Celery
+from kombu.exceptions import OperationalError
+from redis import RedisError
 
 from jobs.artifacts import ArtifactStore, open_artifacts
 from jobs.celery_app import make_celery, send
@@ -54,6 +57,12 @@ class Stack:
     artifacts: ArtifactStore
     process: subprocess.Popen[bytes]
     log: Path
+    events: list[tuple[str, str]]
+    """What Celery's monitors saw: type and task id."""
+
+    def seen(self, job: Job) -> list[str]:
+        """The job's life as Flower shows it."""
+        return [kind for kind, task_id in self.events if task_id == job.id]
 
     @property
     def worker(self) -> LiveWorker:
@@ -100,6 +109,21 @@ class Stack:
         )
 
 
+def watch(app: Celery, events: list[tuple[str, str]], stop: threading.Event) -> None:
+    """Note what Celery's monitors are told, over outages of Redis."""
+
+    def note(event: dict[str, str]) -> None:
+        events.append((event["type"], event.get("uuid", "")))
+
+    while not stop.is_set():
+        try:
+            with app.connection() as connection:
+                receiver = app.events.Receiver(connection, handlers={"*": note})
+                receiver.capture(limit=None, timeout=0.5, wakeup=False)
+        except (OSError, OperationalError, RedisError):
+            continue  # quiet for a while, or no server
+
+
 @pytest.fixture(scope="module")
 def stack(tiny_wan: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     """Started once a file; a test that ends the worker comes last."""
@@ -114,6 +138,9 @@ def stack(tiny_wan: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
     relay = Relay(settings, store, Workers(store), partial(send, app), artifacts)
     thread = threading.Thread(target=relay.run, args=(stop,), daemon=True)
     thread.start()
+    events: list[tuple[str, str]] = []
+    watcher = threading.Thread(target=watch, args=(app, events, stop), daemon=True)
+    watcher.start()
     log = home / "worker.log"
     with log.open("wb") as output:
         process = subprocess.Popen(
@@ -129,11 +156,12 @@ def stack(tiny_wan: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
             stderr=output,
             start_new_session=True,
         )
-    stack = Stack(settings, server, store, Workers(store), artifacts, process, log)
+    stack = Stack(settings, server, store, Workers(store), artifacts, process, log, events)
     wait_for(stack.is_ready, "the gang is ready", timeout_s=START_S)
     yield stack
     stop.set()
     thread.join(10)
+    watcher.join(10)
     app.close()
     if process.poll() is None:
         process.send_signal(signal.SIGKILL)

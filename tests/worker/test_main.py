@@ -52,6 +52,7 @@ def test_a_job_becomes_a_video_on_storage(stack: Stack) -> None:
     assert job.usage.device_s > job.usage.timings_s["denoising"] > 0
     assert job.usage.peak_memory_bytes > 0
     wait_for(lambda: not attempts(stack), "the attempt's files are gone")
+    wait_for(lambda: "task-succeeded" in stack.seen(job), "Flower sees it end")
 
 
 def test_one_frame_becomes_an_image(stack: Stack) -> None:
@@ -75,6 +76,7 @@ def test_what_the_model_refuses_fails_the_job_at_once(stack: Stack) -> None:
     assert job.error.code == "invalid_request"
     assert "num_frames" in job.error.message
     wait_for(lambda: not stack.worker.gang_job, "the gang is free")
+    wait_for(lambda: "task-failed" in stack.seen(job), "Flower sees it end")
 
 
 def test_progress_reaches_the_record_and_a_cancel_reaches_the_gang(stack: Stack) -> None:
@@ -89,6 +91,7 @@ def test_progress_reaches_the_record_and_a_cancel_reaches_the_gang(stack: Stack)
     assert stack.pids == pids, "the gang stays warm"
     assert stack.store.get(job.id).state is State.CANCELLED
     wait_for(lambda: not stack.worker.job_ids, "nothing is held")
+    wait_for(lambda: "task-revoked" in stack.seen(job), "Flower sees it end")
     stack.wait_completed(stack.submit())
     assert stack.pids == pids
 
@@ -112,6 +115,8 @@ def test_a_rank_killed_under_a_job_costs_a_try_and_no_more(stack: Stack) -> None
     job = stack.wait_completed(job)
 
     assert (job.attempt, job.failures, job.lost) == (2, 1, 0)
+    wait_for(lambda: "task-succeeded" in stack.seen(job), "Flower sees it end")
+    assert "task-failed" not in stack.seen(job)
     assert not set(stack.pids) & set(pids)
     assert stack.worker.info.restarts == 1
 
