@@ -11,6 +11,7 @@ from jobs.errors import SettingsError
 from jobs.settings import Settings
 from jobs.store import JobStore
 from ops.stack import probes
+from ops.stack.child import bound
 from ops.stack.home import Home, running
 from ops.stack.ports import LOOPBACK, free_port
 from ops.stack.redis_server import find_server, server_command
@@ -42,7 +43,7 @@ def server_of(settings: Settings) -> Iterator[JobStore]:
     directory.mkdir(mode=0o700, exist_ok=True)
     port = free_port()
     server = subprocess.Popen(
-        server_command(find_server(), port=port, directory=directory),
+        bound(server_command(find_server(), port=port, directory=directory)),
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
     )

@@ -94,7 +94,7 @@ class Stack:
                 command = Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode()
             except OSError:
                 continue
-            if re.search(words, command):
+            if re.search(words, command.rstrip()):
                 found.append(pid)
         return sorted(found)
 
@@ -196,7 +196,7 @@ def test_a_killed_redis_comes_back_with_its_jobs(stack: Stack) -> None:
 
 
 def test_a_killed_api_comes_back(stack: Stack) -> None:
-    api = min(stack.processes(r"ops\.cli api"))
+    api = min(stack.processes(r"-m api$"))
     os.kill(api, signal.SIGKILL)
     wait_for(lambda: not alive(api), "the API is dead")
 
