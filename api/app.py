@@ -43,6 +43,7 @@ def create_app(
         events=Events(store, most=settings.max_streams),
         rates=Rates(store),
     )
+    app.extensions["rushes"] = parts
     request_id.install(app)
     headers.install(app, settings)
     Door(settings, Keys(store)).install(app)

@@ -29,8 +29,7 @@ def blueprint(parts: Parts) -> Blueprint:
     def info() -> Response:
         """What other servers' clients ask for: where the model came from."""
         query = parse(ModelQuery, request.args.to_dict())
-        card = parts.workers.card(query.model)
-        model = next(each for each in parts.workers.models() if each.name == card.name)
+        model = parts.workers.find(query.model)
         return jsonify(_public(model) | {"model_path": model.names[-1]})
 
     return routes

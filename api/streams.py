@@ -47,6 +47,12 @@ class JobStream:
         self._events.close()  # type: ignore[attr-defined]
 
     def _run(self, job_id: str) -> Iterator[bytes]:
+        try:
+            yield from self._tell(job_id)
+        finally:
+            self._watch.close()
+
+    def _tell(self, job_id: str) -> Iterator[bytes]:
         seen: dict[str, Any] = {}
         while True:
             try:

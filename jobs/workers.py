@@ -147,6 +147,22 @@ class Workers:
             infos = self._redis.mget([key("worker", worker_id) for worker_id in ids]) if ids else []
         return tuple(worker_id for worker_id, info in zip(ids, infos, strict=True) if info is None)
 
+    def find(self, name: str | None) -> ServedModel:
+        """A served model by any of its names; None: the first served model.
+
+        Raises:
+            ModelNotFound: no worker has announced such a model.
+        """
+        models = self.models()
+        if name is None:
+            if not models:
+                raise ModelNotFound("no worker has announced a model yet")
+            return models[0]
+        for model in models:
+            if name in model.names:
+                return model
+        raise ModelNotFound(f"model {name!r} is not served here")
+
     def card(self, name: str | None) -> ModelCard:
         """The card of a served model by any of its names; None: the first served model.
 
@@ -154,19 +170,7 @@ class Workers:
             ModelNotFound: no worker has announced such a model.
             ModelLoading: announced, but no gang has been ready yet.
         """
-        if name is None:
-            models = self.models()
-            if not models:
-                raise ModelNotFound("no worker has announced a model yet")
-            model = models[0]
-        else:
-            known = self._known()
-            found = known.get(name) or next(
-                (model for model in known.values() if name in model.names), None
-            )
-            if found is None:
-                raise ModelNotFound(f"model {name!r} is not served here")
-            model = found
+        model = self.find(name)
         if model.card is None:
             raise ModelLoading(f"model {model.name!r} is still loading")
         return model.card

@@ -35,6 +35,16 @@ def test_a_model_has_openais_fields_and_its_cards(served: FlaskClient, workers: 
     assert told == set(type(CARD).model_fields), "every field of a card is told"
 
 
+def test_model_info_tells_the_path_as_other_servers_do(
+    served: FlaskClient, workers: Workers
+) -> None:
+    announce(workers, id="b", model="second", names=("second", "twin", "org/second"), order=1)
+    assert served.get("/v1/model_info").get_json()["model_path"] == "/models/tiny"
+    twin = served.get("/v1/model_info?model=twin").get_json()
+    assert (twin["id"], twin["model_path"]) == ("second", "org/second")
+    assert served.get("/v1/model_info?model=nothing").status_code == 404
+
+
 def test_a_loading_model_is_listed_without_limits(client: FlaskClient, workers: Workers) -> None:
     announce(workers, state="starting", card=None)
     (model,) = client.get("/v1/models").get_json()["data"]

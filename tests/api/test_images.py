@@ -1,0 +1,149 @@
+"""Images: synchronous as OpenAI has them, or a job at once."""
+
+from __future__ import annotations
+
+import base64
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from flask.testing import FlaskClient
+
+from api.app import create_app
+from jobs.artifacts import ArtifactStore
+from jobs.record import JobError
+from jobs.settings import Settings
+from jobs.store import JobStore
+from jobs.workers import Workers
+from tests.api.worker import announce, claim, finish
+from tests.fixtures.waiting import wait_for
+
+PNG = b"\x89PNG not really"
+
+
+@pytest.fixture
+def image(tmp_path: Path) -> Path:
+    file = tmp_path / "image.png"
+    file.write_bytes(PNG)
+    return file
+
+
+@pytest.fixture
+def meanwhile(store: JobStore) -> Any:
+    """Does something to the next job that is accepted, while a client waits for it."""
+    threads: list[threading.Thread] = []
+
+    def begin(act: Callable[[str], object]) -> None:
+        def run() -> None:
+            wait_for(lambda: store.queued() == 1, "accepted")
+            act(store.list("anonymous").jobs[0].id)
+
+        threads.append(threading.Thread(target=run))
+        threads[-1].start()
+
+    yield begin
+    for thread in threads:
+        thread.join()
+
+
+def post(client: FlaskClient, headers: dict[str, str] | None = None, **body: Any) -> Any:
+    return client.post(
+        "/v1/images/generations", json={"prompt": "a red circle"} | body, headers=headers
+    )
+
+
+def test_an_image_comes_with_the_answer(
+    served: FlaskClient, store: JobStore, artifacts: ArtifactStore, image: Path, meanwhile: Any
+) -> None:
+    meanwhile(lambda job_id: finish(store, artifacts, job_id, image, kind="image"))
+    answer = post(served, response_format="b64_json", n=1, size="auto", quality="hd", seed=3)
+    assert answer.status_code == 200, answer.json
+    body = answer.get_json()
+    assert base64.b64decode(body["data"][0]["b64_json"]) == PNG
+    assert body["data"][0]["seed"] == 3
+    assert isinstance(body["created"], int)
+    job = store.get(body["id"])
+    assert (job.kind, job.request.workload, job.request.num_frames) == ("image", "t2i", 1)
+
+
+def test_an_images_link_leads_to_it(
+    served: FlaskClient, store: JobStore, artifacts: ArtifactStore, image: Path, meanwhile: Any
+) -> None:
+    meanwhile(lambda job_id: finish(store, artifacts, job_id, image, kind="image"))
+    body = post(served).get_json()
+    url = body["data"][0]["url"]
+    assert url == f"http://localhost/v1/images/{body['id']}/content"
+    content = served.get(url)
+    assert (content.status_code, content.data, content.content_type) == (200, PNG, "image/png")
+    job = served.get(f"/v1/images/{body['id']}").get_json()
+    assert (job["object"], job["status"]) == ("image", "completed")
+    assert served.get(f"/v1/videos/{body['id']}").status_code == 404
+    assert served.get("/v1/videos").get_json()["data"] == []
+    assert [each["id"] for each in served.get("/v1/images").get_json()["data"]] == [job["id"]]
+
+
+def test_respond_async_answers_a_job_at_once(served: FlaskClient, store: JobStore) -> None:
+    answer = post(served, {"prefer": "respond-async"})
+    assert answer.status_code == 202
+    assert answer.headers["preference-applied"] == "respond-async"
+    job = answer.get_json()
+    assert answer.headers["location"] == f"/v1/images/{job['id']}"
+    assert served.get(answer.headers["location"]).get_json()["status"] == "queued"
+
+
+def test_past_the_wait_it_is_504_with_the_id_and_nothing_is_doubled(
+    settings: Settings, store: JobStore, workers: Workers, artifacts: ArtifactStore
+) -> None:
+    announce(workers)
+    settings = settings.model_copy(update={"image_wait_s": 1})
+    client = create_app(settings, store, workers, artifacts).test_client()
+    answer = post(client)
+    assert (answer.status_code, answer.headers["x-should-retry"]) == (504, "false")
+    error = answer.get_json()["error"]
+    assert error["code"] == "image_timeout"
+    assert error["id"] == store.list("anonymous").jobs[0].id
+    assert error["id"] in error["message"]
+
+
+def test_a_failed_image_is_an_error_that_no_sdk_retries(
+    served: FlaskClient, store: JobStore, meanwhile: Any
+) -> None:
+    def fail(job_id: str) -> None:
+        job = claim(store, job_id)
+        store.fail(job_id, job.fence, JobError(code="out_of_memory", message="too big"))
+
+    meanwhile(fail)
+    answer = post(served)
+    assert (answer.status_code, answer.headers["x-should-retry"]) == (500, "false")
+    assert answer.get_json()["error"]["code"] == "out_of_memory"
+
+
+def test_a_cancelled_image_is_a_conflict(
+    served: FlaskClient, store: JobStore, meanwhile: Any
+) -> None:
+    meanwhile(store.cancel)
+    answer = post(served)
+    assert (answer.status_code, answer.headers["x-should-retry"]) == (409, "false")
+
+
+@pytest.mark.parametrize(
+    ("body", "param"),
+    [
+        ({"n": 2}, "n"),
+        ({"num_frames": 1}, "num_frames"),
+        ({"response_format": "svg"}, "response_format"),
+        ({"output_format": "webp"}, "output_format"),
+        ({"stream": True}, "stream"),
+        ({"size": "100x100"}, "width"),
+        ({"prompt": ""}, "prompt"),
+    ],
+)
+def test_a_bad_image_is_400_by_name(
+    served: FlaskClient, store: JobStore, body: dict[str, Any], param: str
+) -> None:
+    answer = post(served, **body)
+    assert answer.status_code == 400
+    assert answer.get_json()["error"]["param"] == param
+    assert store.queued() == 0
