@@ -24,7 +24,7 @@ from pipeline.gang.protocol import Done, Failed, Progress, Run, RunItem
 from pipeline.layout import Layout
 from pipeline.limits import ModelCard, RequestError
 from pipeline.options import Device, DType, EngineOptions
-from pipeline.outputs import SUFFIX, plan_paths
+from pipeline.outputs import plan_paths
 from pipeline.request import Params, Request, parse, resolve
 
 LATER_OPTIONS = frozenset(
@@ -262,9 +262,7 @@ class DiffGenerator:
         return requests
 
     def _run(self, request: Request, *, return_frames: bool) -> Run:
-        item = RunItem(
-            request=request, file=f"output{SUFFIX[request.workload]}", return_frames=return_frames
-        )
+        item = RunItem(request=request, file=f"output{request.suffix}", return_frames=return_frames)
         directory = tempfile.mkdtemp(prefix="run-", dir=self._home)
         return Run(run_id=uuid4().hex, directory=directory, items=(item,))
 

@@ -40,6 +40,8 @@ class ModelCard(BaseModel):
     fps: int
     num_inference_steps: int
     guidance_scale: float
+    guidance_scale_2: float | None = None
+    """Of the low-noise steps; None: the model has one expert."""
 
     max_width: int
     max_height: int
@@ -48,6 +50,11 @@ class ModelCard(BaseModel):
     max_num_inference_steps: int = 100
     max_guidance_scale: float = 20.0
     max_prompt_chars: int = 4000
+    max_outputs: int = 4
+    max_images: int = 0
+    """Input images of one request."""
+    max_image_pixels: int = 2**26
+    """Of one input image, before it is fitted to the output: 8192x8192."""
     size_multiple: int = 16
     """Width and height are multiples of it: the VAE's stride times the transformer's patch."""
     frame_step: int = 4

@@ -7,9 +7,17 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from pipeline.limits import RequestError
-from pipeline.request import Request, Workload
+from pipeline.request import ImageFormat, Request
 
-SUFFIX: dict[Workload, str] = {"t2v": ".mp4", "t2i": ".png"}
+IMAGE_FORMATS: dict[str, ImageFormat] = {
+    ".png": "png",
+    ".jpg": "jpeg",
+    ".jpeg": "jpeg",
+    ".webp": "webp",
+}
+"""By the suffix of a file."""
+
+_SUFFIXES = {".mp4", *IMAGE_FORMATS}
 
 
 def plan_paths(output_path: str | Path, requests: Sequence[Request]) -> list[Path]:
@@ -22,19 +30,20 @@ def plan_paths(output_path: str | Path, requests: Sequence[Request]) -> list[Pat
         RequestError: a suffix that does not fit what is generated.
     """
     target = Path(output_path).expanduser()
-    if target.suffix.lower() not in SUFFIX.values():
+    suffix = target.suffix.lower()
+    if suffix not in _SUFFIXES:
         stems = [target / f"{_slug(request.prompt)}-{request.seed}" for request in requests]
+        suffixes = [request.suffix for request in requests]
     else:
         for request in requests:
-            if target.suffix.lower() != SUFFIX[request.workload]:
-                raise RequestError(
-                    "output_path", str(target), f"must end in {SUFFIX[request.workload]}"
-                )
+            if suffix != request.suffix and (suffix, request.suffix) != (".jpeg", ".jpg"):
+                raise RequestError("output_path", str(target), f"must end in {request.suffix}")
         stems = [target.with_suffix("")] * len(requests)
+        suffixes = [target.suffix] * len(requests)
     paths = []
-    for index, (stem, request) in enumerate(zip(stems, requests, strict=True)):
+    for index, (stem, ending) in enumerate(zip(stems, suffixes, strict=True)):
         number = f"-{stems[:index].count(stem) + 1}" if stems.count(stem) > 1 else ""
-        paths.append(stem.with_name(f"{stem.name}{number}{SUFFIX[request.workload]}"))
+        paths.append(stem.with_name(f"{stem.name}{number}{ending}"))
     return paths
 
 

@@ -8,7 +8,7 @@ frozen, torch-free, and the only thing that a gang ever sees.
 from __future__ import annotations
 
 import secrets
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal, Self, TypeVar
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
@@ -16,7 +16,20 @@ from pydantic_core import PydanticCustomError
 
 from pipeline.limits import ModelCard, RequestError
 
-Workload = Literal["t2v", "t2i"]
+Workload = Literal["t2v", "i2v", "t2i", "i2i"]
+"""What is made of what: text (t) or images (i) to a video (v) or an image (i)."""
+
+ImageFormat = Literal["png", "jpeg", "webp"]
+
+Fidelity = Literal["exact", "lossless", "bounded"]
+"""How far shortcuts may go: none; only those that keep every bit; also those that stay within a stated
+bound of the exact result. Without effect until step caches exist."""
+
+INPUTS = "inputs"
+"""The folder of a run's directory where its input images lie, named as in `Request.images`."""
+
+ImageName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")]
+"""A file name that is safe in paths and keys."""
 
 MAX_SEED = 2**53 - 1  # the largest integer that every JSON reader keeps exact
 
@@ -52,7 +65,13 @@ class Params(BaseModel):
     fps: Int | None = None
     num_inference_steps: Int | None = None
     guidance_scale: Float | None = None
+    guidance_scale_2: Float | None = None
+    """For the low-noise steps of a model with two experts."""
     seed: Int | None = Field(default=None, ge=0, le=MAX_SEED)
+    num_outputs: Int = 1
+    output_format: ImageFormat | None = None
+    """Of an image; a video is always MP4."""
+    fidelity: Fidelity = "exact"
 
     @model_validator(mode="after")
     def _one_of_each_pair(self) -> Self:
@@ -66,7 +85,7 @@ class Params(BaseModel):
 
 
 class Request(BaseModel):
-    """One generation, complete: every value that decides the video's bytes is in it."""
+    """One generation, complete: every value that decides the output's bytes is in it."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -83,7 +102,40 @@ class Request(BaseModel):
     fps: int
     num_inference_steps: int
     guidance_scale: float
+    guidance_scale_2: float | None = None
+    """For the low-noise steps of a model with two experts; None has only one scale."""
     seed: int
+    """Of the first output; each further one counts one up."""
+    images: tuple[ImageName, ...] = ()
+    """Names of input images in the run's folder `INPUTS`, in order."""
+    num_outputs: int = 1
+    output_format: ImageFormat = "png"
+    """Of an image; a video is always MP4."""
+    fidelity: Fidelity = "exact"
+
+    @property
+    def makes_image(self) -> bool:
+        """Whether the output is an image rather than a video."""
+        return self.num_frames == 1
+
+    @property
+    def suffix(self) -> str:
+        """Of the output's file name."""
+        if not self.makes_image:
+            return ".mp4"
+        return ".jpg" if self.output_format == "jpeg" else f".{self.output_format}"
+
+    @property
+    def strongest_guidance(self) -> float:
+        """The largest guidance scale of any step; 1 or less: no step is guided."""
+        return max(self.guidance_scale, self.guidance_scale_2 or 0.0)
+
+    def outputs(self) -> tuple[Request, ...]:
+        """Split into one complete request for each output: seeds count up, nothing else differs."""
+        return tuple(
+            self.model_copy(update={"seed": self.seed + index, "num_outputs": 1})
+            for index in range(self.num_outputs)
+        )
 
     @property
     def size(self) -> str:
@@ -122,11 +174,16 @@ def parse(kind: type[P], data: Mapping[str, Any]) -> P:
         raise RequestError(field, first["input"], message[:1].lower() + message[1:]) from None
 
 
-def resolve(params: Params, card: ModelCard) -> Request:
+def resolve(params: Params, card: ModelCard, images: Sequence[str] = ()) -> Request:
     """Fill `params` from the card's defaults, check them against its limits, draw a missing seed.
 
-    One frame is an image (`t2i`). Frames from seconds: 4 * floor(seconds * fps / 4) + 1 for a card
-    whose frames go by 4.
+    One frame is an image. Frames from seconds: 4 * floor(seconds * fps / 4) + 1 for a card whose
+    frames go by 4.
+
+    Args:
+        params: the client's words.
+        card: of the model that is to serve them.
+        images: names of the input images, as `Request.images` has them.
 
     Raises:
         RequestError: a value outside the card's limits; nothing is rounded in silence.
@@ -145,10 +202,13 @@ def resolve(params: Params, card: ModelCard) -> Request:
         num_frames = card.frame_step * int(params.seconds * fps // card.frame_step) + 1
     else:
         num_frames = card.num_frames
-    workload: Workload = "t2i" if num_frames == 1 else "t2v"
+    if params.output_format is not None and num_frames > 1:
+        raise RequestError(
+            "output_format", params.output_format, "is for images; a video is always MP4"
+        )
     request = Request(
         model=card.name,
-        workload=workload,
+        workload=_workload(num_frames, images),
         prompt=params.prompt.strip(),
         negative_prompt=params.negative_prompt or "",
         width=width,
@@ -157,7 +217,12 @@ def resolve(params: Params, card: ModelCard) -> Request:
         fps=fps,
         num_inference_steps=_or(params.num_inference_steps, card.num_inference_steps),
         guidance_scale=_or(params.guidance_scale, card.guidance_scale),
+        guidance_scale_2=_or(params.guidance_scale_2, card.guidance_scale_2),
         seed=_or(params.seed, secrets.randbelow(2**32)),
+        images=tuple(images),
+        num_outputs=params.num_outputs,
+        output_format=_or(params.output_format, "png"),
+        fidelity=params.fidelity,
     )
     check(request, card)
     return request
@@ -169,13 +234,7 @@ def check(request: Request, card: ModelCard) -> None:
     Raises:
         RequestError: naming field, value and limit.
     """
-    if request.workload not in card.workloads:
-        served = ", ".join(card.workloads)
-        raise RequestError(
-            "num_frames",
-            request.num_frames,
-            f"makes {request.workload}; {card.name} serves {served}",
-        )
+    _check_workload(request, card)
     for field in ("prompt", "negative_prompt"):
         text = getattr(request, field)
         if len(text) > card.max_prompt_chars:
@@ -206,6 +265,36 @@ def check(request: Request, card: ModelCard) -> None:
     card.check("fps", request.fps, 1, card.max_fps)
     card.check("num_inference_steps", request.num_inference_steps, 1, card.max_num_inference_steps)
     card.check("guidance_scale", request.guidance_scale, 0, card.max_guidance_scale)
+    if request.guidance_scale_2 is not None:
+        if card.guidance_scale_2 is None:
+            raise RequestError(
+                "guidance_scale_2",
+                request.guidance_scale_2,
+                f"is for models with two experts; {card.name} has one",
+            )
+        card.check("guidance_scale_2", request.guidance_scale_2, 0, card.max_guidance_scale)
+    card.check("num_outputs", request.num_outputs, 1, card.max_outputs)
+    card.check("seed", request.seed, 0, MAX_SEED - request.num_outputs + 1)
+
+
+def _workload(num_frames: int, images: Sequence[str]) -> Workload:
+    if num_frames > 1:
+        return "i2v" if images else "t2v"
+    return "i2i" if images else "t2i"
+
+
+def _check_workload(request: Request, card: ModelCard) -> None:
+    count = len(request.images)
+    if count > card.max_images:
+        raise RequestError("image", f"{count} images", f"may be at most {card.max_images} of them")
+    if request.workload in card.workloads:
+        return
+    served = ", ".join(card.workloads)
+    if not count and _workload(request.num_frames, ("image",)) in card.workloads:
+        raise RequestError("image", None, f"is required: {card.name} serves {served}")
+    raise RequestError(
+        "num_frames", request.num_frames, f"makes {request.workload}; {card.name} serves {served}"
+    )
 
 
 T = TypeVar("T")

@@ -62,12 +62,17 @@ class Ready(Message):
 
 
 class RunItem(Message):
-    """One output: the request and the file name (inside `directory`) to write it to."""
+    """One output: the request and the file name (inside `directory`) to write it to.
+
+    Its input images lie in `<directory>/inputs`, under the names that the request has.
+    """
 
     request: Request
     file: str
     return_frames: bool = False
     """Also write the frames, uint8 [F, H, W, 3], beside the file as `<file>.npy`."""
+    previews: bool = False
+    """Also write a thumbnail and a spritesheet of a video."""
 
 
 class Run(Message):
@@ -103,6 +108,17 @@ class Progress(Message):
     steps: int
 
 
+class SideFile(Message):
+    """A smaller picture of an output, beside its file."""
+
+    kind: Literal["thumbnail", "spritesheet"]
+    file: str
+    content_type: str
+    size_bytes: int
+    width: int
+    height: int
+
+
 class ItemResult(Message):
     """One finished output."""
 
@@ -116,6 +132,7 @@ class ItemResult(Message):
     seed: int
     timings_s: dict[str, float]
     """Seconds by stage."""
+    beside: tuple[SideFile, ...] = ()
 
 
 class Done(Message):

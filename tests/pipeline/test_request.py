@@ -4,9 +4,10 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import ValidationError
 
 from pipeline.limits import ModelCard, RequestError
-from pipeline.request import Params, Request, check, parse, resolve
+from pipeline.request import MAX_SEED, Params, Request, check, parse, resolve
 
 CARD = ModelCard(
     name="demo",
@@ -67,7 +68,7 @@ def test_one_frame_is_an_image() -> None:
         ({"prompt": 3}, "prompt", "string"),
         ({"prompt": "x" * 4001}, "prompt", "at most 4000 characters, got '4001 characters'"),
         ({"negative_prompt": "x" * 4001}, "negative_prompt", "at most 4000"),
-        ({"colour": "red"}, "colour", "is unknown; known fields: fps"),
+        ({"colour": "red"}, "colour", "is unknown; known fields: fidelity"),
         ({"seed": True}, "seed", "not a boolean"),
         ({"seed": -1}, "seed", "greater than or equal to 0"),
         ({"seed": "x"}, "seed", "integer"),
@@ -88,6 +89,13 @@ def test_one_frame_is_an_image() -> None:
         ({"fps": 0}, "fps", "from 1 to 60, got 0"),
         ({"fps": 61, "seconds": 1}, "fps", "from 1 to 60"),
         ({"num_inference_steps": 51}, "num_inference_steps", "from 1 to 50, got 51"),
+        ({"guidance_scale_2": 2}, "guidance_scale_2", "two experts; demo has one, got 2.0"),
+        ({"num_outputs": 0}, "num_outputs", "from 1 to 4, got 0"),
+        ({"num_outputs": 5}, "num_outputs", "from 1 to 4, got 5"),
+        ({"num_outputs": 2, "seed": MAX_SEED}, "seed", "must be from 0 to"),
+        ({"output_format": "webp"}, "output_format", "is for images; a video is always MP4"),
+        ({"output_format": "gif", "num_frames": 1}, "output_format", "'png', 'jpeg' or 'webp'"),
+        ({"fidelity": "fast"}, "fidelity", "'exact', 'lossless' or 'bounded'"),
     ],
 )
 def test_a_bad_value_is_refused_with_field_value_and_limit(
@@ -96,6 +104,63 @@ def test_a_bad_value_is_refused_with_field_value_and_limit(
     with pytest.raises(RequestError, match=re.escape(words)) as caught:
         ask(**fields)
     assert caught.value.field == field
+
+
+def test_outputs_are_requests_whose_seeds_count_up() -> None:
+    request = ask(num_outputs=3, seed=7)
+    assert [one.seed for one in request.outputs()] == [7, 8, 9]
+    assert {one.num_outputs for one in request.outputs()} == {1}
+    assert request.outputs()[0] == ask(seed=7)
+
+
+@pytest.mark.parametrize(
+    ("frames", "images", "workload"),
+    [(9, (), "t2v"), (1, (), "t2i"), (9, ("a.png",), "i2v"), (1, ("a.png", "b.png"), "i2i")],
+)
+def test_images_and_frames_make_the_workload(
+    frames: int, images: tuple[str, ...], workload: str
+) -> None:
+    card = CARD.model_copy(update={"workloads": ("t2v", "t2i", "i2v", "i2i"), "max_images": 2})
+    request = resolve(Params(prompt="a", num_frames=frames), card, images)
+    assert (request.workload, request.images) == (workload, images)
+
+
+@pytest.mark.parametrize(
+    ("images", "words"),
+    [
+        ((), "image is required: demo serves i2v"),
+        (("a", "b"), "image may be at most 1 of them, got '2 images'"),
+    ],
+)
+def test_images_that_the_model_needs_or_cannot_take(images: tuple[str, ...], words: str) -> None:
+    card = CARD.model_copy(update={"workloads": ("i2v",), "max_images": 1})
+    with pytest.raises(RequestError, match=re.escape(words)):
+        resolve(Params(prompt="a"), card, images)
+
+
+@pytest.mark.parametrize("name", ["", "../a", "a/b", ".a", "a" * 101, "a\n"])
+def test_an_image_name_that_is_no_safe_file_name_is_refused(name: str) -> None:
+    with pytest.raises(ValidationError):
+        Request.model_validate({**ask().model_dump(), "images": [name]})
+
+
+def test_two_experts_have_a_scale_each() -> None:
+    card = CARD.model_copy(update={"guidance_scale_2": 5.0})
+    request = resolve(Params(prompt="a"), card)
+    assert (request.guidance_scale_2, request.strongest_guidance) == (5.0, 5.0)
+
+
+@pytest.mark.parametrize(
+    ("fields", "suffix"),
+    [
+        ({}, ".mp4"),
+        ({"num_frames": 1}, ".png"),
+        ({"num_frames": 1, "output_format": "jpeg"}, ".jpg"),
+        ({"num_frames": 1, "output_format": "webp"}, ".webp"),
+    ],
+)
+def test_a_file_is_named_after_its_format(fields: dict[str, Any], suffix: str) -> None:
+    assert ask(**fields).suffix == suffix
 
 
 def test_the_prompt_is_required() -> None:
