@@ -21,41 +21,10 @@ from jobs.settings import Settings
 from jobs.store import JobStore
 from jobs.workers import Workers
 from tests.api.conftest import MAX_BODY_BYTES
+from tests.api.serving import Server, serving
 from tests.api.worker import announce, finish
 from tests.fixtures.redis import free_port
 from tests.fixtures.waiting import wait_for
-
-
-class Server:
-    """One API process."""
-
-    def __init__(self, settings: Settings, log: Path) -> None:
-        self.url = f"http://127.0.0.1:{settings.port}"
-        self._log = log
-        environment = os.environ | {
-            "RUSHES_REDIS_URL": settings.redis_url or "",
-            "RUSHES_HOME": str(settings.home),
-            "RUSHES_PORT": str(settings.port),
-            "RUSHES_MAX_BODY_BYTES": str(settings.max_body_bytes),
-        }
-        with log.open("wb") as file:
-            self.process = subprocess.Popen(
-                [sys.executable, "-W", "error", "-m", "api"],
-                env=environment,
-                stdout=file,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
-            )
-
-    def alive(self) -> bool:
-        assert self.process.poll() is None, self.log()
-        try:
-            return httpx.get(f"{self.url}/livez").status_code == 200
-        except httpx.TransportError:
-            return False
-
-    def log(self) -> str:
-        return self._log.read_text()
 
 
 @pytest.fixture
@@ -70,14 +39,8 @@ def settings(redis_url: str, tmp_path: Path) -> Settings:
 
 @pytest.fixture
 def server(settings: Settings, tmp_path: Path) -> Iterator[Server]:
-    server = Server(settings, tmp_path / "log")
-    try:
-        wait_for(server.alive, "the API answers")
+    with serving(settings, tmp_path / "log") as server:
         yield server
-    finally:
-        if server.process.poll() is None:
-            os.killpg(server.process.pid, signal.SIGKILL)
-        server.process.wait()
 
 
 def test_a_job_goes_round_over_http(

@@ -69,7 +69,14 @@ def finish(
     store: JobStore, artifacts: ArtifactStore, job_id: str, file: Path, *, kind: str = "video"
 ) -> Artifact:
     """Run the job to its end with `file` as its output."""
-    job = claim(store, job_id)
+    return conclude(store, artifacts, claim(store, job_id), file, kind=kind)
+
+
+def conclude(
+    store: JobStore, artifacts: ArtifactStore, job: Job, file: Path, *, kind: str = "video"
+) -> Artifact:
+    """Store `file` as the claimed job's output and complete it."""
+    job_id = job.id
     extension, content_type = (".mp4", "video/mp4") if kind == "video" else (".png", "image/png")
     key = f"jobs/{job_id}/{job.fence}/{kind}{extension}"
     stored = artifacts.put(key, file, content_type)

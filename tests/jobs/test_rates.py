@@ -14,4 +14,4 @@ def test_a_rate_is_shared_by_processes_and_apart_by_caller(store: JobStore) -> N
     assert all(each.limit == 3 and each.window_s == 60 for each in left)
     assert all(1 <= each.reset_s <= 60 for each in left)
     assert first.take("3/minute", "bob").granted
-    assert all(key.startswith("t:") for key in store.redis.keys("*"))
+    assert all(str(key).startswith("t:") for key in store.redis.keys("*"))
