@@ -35,6 +35,19 @@ class EngineOptions(BaseModel):
     """Omitted: the first of xpu, cuda, cpu that is there."""
     dtype: DType | None = None
     """Omitted: bfloat16 on an accelerator, float32 on CPU."""
+    attention_backend: str | None = None
+    """Omitted or `auto`: the device's own. Else `sdpa`, `fa2`, `fa3` or a name of diffusers."""
+    text_encoder_cpu_offload: bool = False
+    image_encoder_cpu_offload: bool = False
+    vae_cpu_offload: bool = False
+    dit_cpu_offload: bool = False
+    """Weights lie in CPU memory while they are not in use."""
+    pin_cpu_memory: bool = False
+    """Lock offloaded weights in CPU memory, for faster transfers."""
+    enable_torch_compile: bool = False
+    """Compile the transformer's repeated blocks (torch.compile); results drift by rounding."""
+    profile: str | None = None
+    """Each rank writes torch profiler traces of its first runs into this folder."""
 
     @property
     def name(self) -> str:

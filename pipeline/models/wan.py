@@ -1,37 +1,43 @@
-"""Wan text-to-video (arXiv:2503.20314): Wan2.1 T2V of any size; one frame makes an image.
+"""Wan (arXiv:2503.20314): 2.1 T2V and I2V, 2.2 T2V and I2V A14B, 2.2 TI2V-5B; one frame is an image.
 
-Everything that is special to Wan stands here. The model is diffusers' own for one device;
+Everything that is special to Wan stands here and in the two modules beside it. The model is diffusers' own for one device;
 parallelism is hung on it from outside.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from typing import Any
 
 import torch
-from diffusers import WanPipeline
+from diffusers import WanImageToVideoPipeline
 from diffusers.models.attention_dispatch import dispatch_attention_fn
 from diffusers.models.autoencoders.autoencoder_kl_wan import WanCausalConv3d, unpatchify
 from diffusers.utils import logging as diffusers_logging
 from transformers.utils import logging as transformers_logging
 
+from pipeline import switches
 from pipeline.layout import Layout
 from pipeline.models.card import make_card
 from pipeline.models.model import Model
+from pipeline.models.wan_card import Geometry, card_defaults
+from pipeline.models.wan_denoising import Experts, FirstFrame, beside, image_encoder, predictor
 from pipeline.options import EngineOptions
-from pipeline.parallel.cfg import Branch, Guidance
+from pipeline.parallel.cfg import Guidance
 from pipeline.parallel.ranks import Ranks
 from pipeline.parallel.sequence import SequenceParallel
-from pipeline.parallel.ulysses import Attend, ulysses
-from pipeline.request import Request
+from pipeline.parallel.ulysses import Attend
+from pipeline.parallel.usp import spread
 from pipeline.stages.decoding import Decoding
 from pipeline.stages.denoising import Denoising
+from pipeline.stages.image import ImageEncoding
 from pipeline.stages.preparation import LatentPreparation, TimestepPreparation
 from pipeline.stages.state import State
 from pipeline.stages.text import TextEncoding
 from pipeline.stages.validation import InputValidation
+
+PIPELINES = ("WanPipeline", "WanImageToVideoPipeline")
+"""`_class_name` of the directories that `load` knows."""
 
 _TEXT_TOKENS = 512
 """What Wan was trained with; diffusers' `encode_prompt` would default to 226."""
@@ -42,21 +48,21 @@ to 4 times); 480x832 has more than this in one, which is where memory begins to 
 
 
 def load(options: EngineOptions, layout: Layout, ranks: Ranks) -> Model:
-    """Load a WanPipeline and spread it over the gang.
+    """Load a Wan and spread it over the gang.
 
     Raises:
-        ValueError: a Wan that is not served yet, or a layout that its heads do not allow.
+        ValueError: a layout that its heads do not allow.
     """
     mesh = ranks.mesh(layout)
     dtype = getattr(torch, options.dtype) if options.dtype else ranks.platform.default_dtype
     diffusers_logging.disable_progress_bar()
     transformers_logging.disable_progress_bar()
-    # The VAE in float32 as diffusers advises for Wan: in bfloat16 its frames show bands.
-    pipe = WanPipeline.from_pretrained(
-        options.model_path, dtype={"default": dtype, "vae": torch.float32}
+    # VAE and image encoder in float32 as diffusers advises: in bfloat16 Wan's frames show bands.
+    # The pipeline class that knows images reads the directories of either.
+    pipe = WanImageToVideoPipeline.from_pretrained(
+        options.model_path,
+        dtype={"default": dtype, "vae": torch.float32, "image_encoder": torch.float32},
     )
-    if pipe.transformer_2 is not None or pipe.config.expand_timesteps:
-        raise ValueError(f"{options.model_path} is a Wan2.2: it comes with the pipeline issue (4)")
     heads = pipe.transformer.config.num_attention_heads
     if heads % layout.ulysses:
         fits = ", ".join(str(degree) for degree in range(1, heads + 1) if heads % degree == 0)
@@ -64,91 +70,50 @@ def load(options: EngineOptions, layout: Layout, ranks: Ranks) -> Model:
             f"{heads} heads do not divide by ulysses {layout.ulysses}; degrees that do: {fits}"
         )
     pipe.to(ranks.device)
+    experts = Experts.of(pipe)
     sequence = SequenceParallel(mesh.get_group("ulysses"))
-    share_tokens(pipe.transformer, sequence)
+    for transformer in experts.all:
+        share_tokens(transformer, sequence)
     guidance = Guidance(mesh.get_group("cfg"))
     geometry = Geometry.of(pipe)
-    card = make_card(options, card_defaults(geometry, pipe.transformer.config.rope_max_seq_len))
+    first = FirstFrame(geometry) if pipe.config.expand_timesteps else None
+    card = make_card(options, card_defaults(pipe, geometry))
     return Model(
         card=card,
         dtype=str(dtype).removeprefix("torch."),
         stages=(
             InputValidation(card, geometry.tokens, layout.sp),
             TextEncoding(_text_encoder(pipe, ranks.device, dtype), guidance),
+            ImageEncoding(image_encoder(pipe, geometry, ranks.device, dtype)),
             LatentPreparation(geometry.latent_shape, ranks.device),
             TimestepPreparation(pipe.scheduler, ranks.device),
-            Denoising(_predictor(pipe), pipe.scheduler, guidance),
-            Decoding(_decoder(pipe.vae, geometry), ranks),
+            Denoising(
+                predictor(experts, pipe.scheduler, beside if first is None else first.see),
+                pipe.scheduler,
+                guidance,
+                scale=experts.scale,
+            ),
+            Decoding(_decoder(pipe.vae, geometry, first), ranks),
         ),
     )
 
 
-@dataclass(frozen=True)
-class Geometry:
-    """How pixels and frames become latents and latents tokens."""
-
-    channels: int
-    vae_space: int
-    """Pixels a latent pixel stands for, each way."""
-    vae_time: int
-    """Frames a latent frame stands for, after the first."""
-    patch: tuple[int, int, int]
-    """Latent frames, rows and columns of one token."""
-
-    @classmethod
-    def of(cls, pipe: Any) -> Geometry:
-        """Read it from the model's own config."""
-        return cls(
-            channels=pipe.transformer.config.in_channels,
-            vae_space=pipe.vae_scale_factor_spatial,
-            vae_time=pipe.vae_scale_factor_temporal,
-            patch=tuple(pipe.transformer.config.patch_size),
-        )
-
-    def latent_shape(self, request: Request) -> tuple[int, ...]:
-        """[B, C, F, H, W] of a request's latent."""
-        frames = (request.num_frames - 1) // self.vae_time + 1
-        height, width = request.height // self.vae_space, request.width // self.vae_space
-        return (1, self.channels, frames, height, width)
-
-    def tokens(self, request: Request) -> int:
-        """Length of the transformer's sequence."""
-        _, _, frames, height, width = self.latent_shape(request)
-        return (frames // self.patch[0]) * (height // self.patch[1]) * (width // self.patch[2])
-
-
-def card_defaults(geometry: Geometry, rope_length: int) -> dict[str, Any]:
-    """Wan2.1's own defaults; limits as far as the rotary table and sense reach (161 frames: 10 s)."""
-    size_multiple = geometry.vae_space * geometry.patch[1]
-    longest = geometry.vae_time * (rope_length * geometry.patch[0] - 1) + 1
-    widest = min(1280, rope_length * size_multiple)
-    return {
-        "family": "wan",
-        "workloads": ("t2v", "t2i"),
-        "width": 832,
-        "height": 480,
-        "num_frames": 81,
-        "fps": 16,
-        "num_inference_steps": 50,
-        "guidance_scale": 5.0,
-        "max_width": widest,
-        "max_height": widest,
-        "max_num_frames": min(161, longest),
-        "size_multiple": size_multiple,
-        "frame_step": geometry.vae_time,
-    }
-
-
-def share_tokens(transformer: Any, sequence: SequenceParallel) -> None:
-    """Spread the transformer's tokens over the ranks of `sequence`, its self-attention by Ulysses.
+def share_tokens(transformer: Any, sequence: SequenceParallel, ranks: Ranks) -> None:
+    """Spread the transformer's tokens over the ranks of `sequence`, its self-attention by USP.
 
     Cross-attention stays as it is: each rank has its own tokens' queries and the whole text.
     """
     sequence.apply(transformer, transformer._cp_plan)
-    spread = SelfAttention(ulysses(_attend, sequence))
+    attend = spread(
+        _attend,
+        sequence,
+        ranks,
+        head_width=transformer.config.attention_head_dim,
+        dtype=transformer.blocks[0].attn1.to_q.weight.dtype,
+    )
     transformer.set_attn_processor(
         {
-            name: spread if name.endswith("attn1.processor") else processor
+            name: SelfAttention(attend) if name.endswith("attn1.processor") else processor
             for name, processor in transformer.attn_processors.items()
         }
     )
@@ -213,30 +178,11 @@ def _text_encoder(
     return encode
 
 
-def _predictor(pipe: Any) -> Callable[[State, int, Branch], torch.Tensor]:
-    transformer, scheduler = pipe.transformer, pipe.scheduler
-
-    def predict(state: State, step: int, branch: Branch) -> torch.Tensor:
-        timestep = state.timesteps[step].expand(1)
-        with transformer.cache_context(
-            branch,
-            step_index=step,
-            sigma=float(scheduler.sigmas[step]),
-            num_inference_steps=len(state.timesteps),
-        ):
-            prediction: torch.Tensor = transformer(
-                hidden_states=state.latent.to(transformer.dtype),
-                timestep=timestep,
-                encoder_hidden_states=state.prompt_embeds[branch],
-                return_dict=False,
-            )[0]
-        return prediction
-
-    return predict
-
-
-def _decoder(vae: Any, geometry: Geometry) -> Callable[[torch.Tensor], Iterator[torch.Tensor]]:
-    def frames(latent: torch.Tensor) -> Iterator[torch.Tensor]:
+def _decoder(
+    vae: Any, geometry: Geometry, first: FirstFrame | None
+) -> Callable[[State], Iterator[torch.Tensor]]:
+    def frames(state: State) -> Iterator[torch.Tensor]:
+        latent = state.latent if first is None else first.keep(state)
         pixels = geometry.vae_time * latent.shape[3] * latent.shape[4] * geometry.vae_space**2
         return decode(vae, latent, max(1, _PIXELS_AT_ONCE // pixels))
 

@@ -26,6 +26,10 @@ class Cpu(Platform):
     backend = "gloo"
     visible_variable = ""
     default_dtype = torch.float32
+    lse_operators = ("_scaled_dot_product_flash_attention_for_cpu",)
+    lse_operators = ("_scaled_dot_product_flash_attention_for_cpu",)
+    in_host_memory = True
+    has_streams = False
 
     @property
     @override

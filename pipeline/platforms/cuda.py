@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import torch
+from typing_extensions import override
+
 from pipeline.platforms.accelerator import Accelerator
+
+_HOPPER = (9, 0)
 
 
 class Cuda(Accelerator):
@@ -11,3 +16,22 @@ class Cuda(Accelerator):
     kind = "cuda"
     backend = "nccl"
     visible_variable = "CUDA_VISIBLE_DEVICES"
+    lse_operators = (
+        "_scaled_dot_product_cudnn_attention",
+        "_scaled_dot_product_flash_attention",
+        "_scaled_dot_product_efficient_attention",
+    )
+    lse_operators = (
+        "_scaled_dot_product_cudnn_attention",
+        "_scaled_dot_product_flash_attention",
+        "_scaled_dot_product_efficient_attention",
+    )
+
+    @override
+    def attention_problem(self, backend: str, device: torch.device) -> str:
+        capability = torch.cuda.get_device_capability(device)
+        if "flash" in backend and "3" in backend and capability != _HOPPER:
+            return f"FlashAttention 3 is for Hopper (9.0), {self.name(device)} is {capability}"
+        if backend in ("_native_npu", "_native_xla", "aiter_fa2_hub"):
+            return "it is not made for cuda"
+        return ""

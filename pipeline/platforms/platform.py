@@ -22,6 +22,14 @@ class Platform(ABC):
     visible_variable: ClassVar[str]
     """The environment variable that hides devices from a process; empty if there is none."""
     default_dtype: ClassVar[torch.dtype]
+    lse_operators: ClassVar[tuple[str, ...]]
+    """aten's attention operators that may return the log-sum-exp, the best first: for the ring."""
+    lse_operators: ClassVar[tuple[str, ...]]
+    """aten's attention operators that may return the log-sum-exp, the best first: for the ring."""
+    in_host_memory: ClassVar[bool] = False
+    """The device computes in the host's own memory: nothing can be moved out of its way."""
+    has_streams: ClassVar[bool] = True
+    """Transfers can run beside computation."""
 
     @property
     def backends(self) -> str:
@@ -64,6 +72,12 @@ class Platform(ABC):
     @abstractmethod
     def synchronize(self, device: torch.device) -> None:
         """Wait until the device has done what it was given, so that a clock tells the truth."""
+
+    def attention_problem(self, backend: str, device: torch.device) -> str:
+        """Why the kind cannot serve diffusers' attention operator `backend`; empty if it may."""
+        del device
+        own = ("native", "_native_flash", "_native_efficient", "_native_math", "flex")
+        return "" if backend in own else f"it is not made for {self.kind}"
 
     @contextmanager
     def alone(self) -> Iterator[None]:

@@ -13,6 +13,12 @@ class Xpu(Accelerator):
     kind = "xpu"
     backend = "xccl"
     visible_variable = "ZE_AFFINITY_MASK"
+    # SYCL-TLA's, for the head widths that it has (64, 96, 128, 192). oneDNN's overrideable operator,
+    # SDPA's default there, leaves the log-sum-exp undefined (torch 2.13).
+    lse_operators = ("_scaled_dot_product_flash_attention",)
+    # SYCL-TLA's, for the head widths that it has (64, 96, 128, 192). oneDNN's overrideable operator,
+    # SDPA's default there, leaves the log-sum-exp undefined (torch 2.13).
+    lse_operators = ("_scaled_dot_product_flash_attention",)
 
     @override
     def rank_environment(self, rank: int, world_size: int) -> dict[str, str]:

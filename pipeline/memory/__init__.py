@@ -1,0 +1,1 @@
+"""Where a model's weights lie while they are not in use."""
