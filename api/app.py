@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from flask import Flask, Request
 
-from api import errors, headers, health, images, jobs, models, request_id, videos
+from api import errors, headers, health, images, jobs, metrics, models, request_id, videos
 from api.bodies import StrictFormParser
 from api.door import Door
 from api.parts import Parts
@@ -12,6 +12,7 @@ from jobs.artifacts import ArtifactStore
 from jobs.catalog import Catalog
 from jobs.events import Events
 from jobs.keys import Keys
+from jobs.meter import Meter
 from jobs.rates import Rates
 from jobs.settings import Settings
 from jobs.store import JobStore
@@ -47,11 +48,12 @@ def create_app(
     request_id.install(app)
     headers.install(app, settings)
     Door(settings, Keys(store)).install(app)
-    errors.install(app)
+    errors.install(app, Meter(store))
     app.register_blueprint(videos.blueprint(parts))
     app.register_blueprint(images.blueprint(parts))
     app.register_blueprint(jobs.blueprint(parts, "video"))
     app.register_blueprint(jobs.blueprint(parts, "image"))
     app.register_blueprint(models.blueprint(parts))
+    app.register_blueprint(metrics.blueprint(parts))
     app.register_blueprint(health.blueprint(parts))
     return app

@@ -2,18 +2,30 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 import structlog
-from flask import Flask, Response, jsonify, request
+from flask import Flask, Response, g, jsonify, request
 from werkzeug.exceptions import HTTPException
 
 from jobs.errors import RushesError, StorageUnavailable, StoreUnavailable
+from jobs.meter import Meter
 from pipeline.limits import RequestError
 
 _log = structlog.get_logger("api")
 
 
-def install(app: Flask) -> None:
-    """Answer every exception that leaves a view."""
+def install(app: Flask, meter: Meter) -> None:
+    """Answer every exception that leaves a view, and count the creates that were refused."""
+
+    @app.after_request
+    def count(response: Response) -> Response:
+        code = g.get("error_code")
+        if code is not None and request.method == "POST" and request.path.startswith("/v1/"):
+            with suppress(StoreUnavailable):
+                meter.count("refused", code)
+        return response
+
     app.register_error_handler(RequestError, _bad_request)
     app.register_error_handler(RushesError, _ours)
     app.register_error_handler(HTTPException, _http)
@@ -70,6 +82,7 @@ def problem(
     kind = "invalid_request_error" if status < 500 else "server_error"
     if status == 429:
         kind = "rate_limit_error"
+    g.error_code = code
     answer = jsonify(error={"message": message, "type": kind, "param": param, "code": code, **more})
     answer.status_code = status
     if status == 409:

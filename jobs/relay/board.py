@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import cast
 
 from jobs.connection import pairs, translated
+from jobs.meter import Meter
 from jobs.record import Job, JobError, decode
 from jobs.states import State
 from jobs.store import JobStore
@@ -149,6 +150,10 @@ class Board:
     def hook_drop(self, hook: Hook) -> None:
         """An event is delivered or given up."""
         self._store.scripts("hook_drop", hook.event)
+
+    def count(self, what: str, *labels: str) -> None:
+        """One more, for /metrics."""
+        Meter(self._store).count(what, *labels)
 
     def _hash(self, name: str) -> dict[str, str]:
         with translated():

@@ -25,5 +25,11 @@ call('HSET', key('running'), id, job.fence .. ' 0')
 call('HSET', key('gangs'), worker, id)
 call('SADD', key('held', worker), id)
 call('ZADD', key('sweep'), '+inf', id .. '/' .. job.fence .. '/')
+count('claims ' .. job.model)
+if attempt == 1 then
+  local waited_s = math.max(0, tonumber(job.started_at) - tonumber(job.created_at))
+  count('queue ' .. job.model)
+  count('queue_ms ' .. job.model, math.floor(1000 * waited_s))
+end
 tell(job)
 return whole(id)

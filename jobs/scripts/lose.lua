@@ -9,6 +9,7 @@ if call('GET', key('lead')) ~= token then return 'not leading' end
 if not holds(job, fence) or job.beat ~= beat then return false end
 local now = unix_now()
 end_attempt(job, now, 0)
+count('lost ' .. job.model)
 local lost = tonumber(job.lost) + 1
 write(job, {lost = lost})
 if lost >= max_lost then

@@ -8,6 +8,7 @@
 -- tally:<owner>                  hash   its queued and running jobs, device-ms estimated for both
 -- spent:<owner>:<day>            count  device-ms that ended on that day (unix days)
 -- once:<owner>:<key>             string "<job id> <hash of the body>" under an idempotency key
+-- counts                         hash   "<what> <labels ...> <model>" -> how often, or ms in all
 -- key:<id>, keys                 hash of an API key (jobs/keys.py), set of all their ids
 -- levels:<model>                 zset   priorities that have waiting jobs
 -- order:<priority>:<model>       zset   owners that wait, by virtual time in device-seconds
@@ -82,6 +83,11 @@ end
 -- Somebody may be watching; a hint only.
 local function tell(job)
   call('PUBLISH', key('events'), job.id)
+end
+
+-- What happened so far, for /metrics. The model's name comes last: it may have any character.
+local function count(what, amount)
+  call('HINCRBY', key('counts'), what, amount or 1)
 end
 
 -- What an owner has: whole numbers, for HINCRBYFLOAT in a script crashes redis-server 6.2 ------------
@@ -190,6 +196,7 @@ local function finish(job, state, now)
   write(job, {state = state, completed_at = now, expires_at = expires_at})
   call('ZADD', key('expiry'), expires_at, job.id)
   tally(job, 'estimate', -tonumber(job.estimate or 0))
+  count('jobs ' .. state .. ' ' .. job.model)
   notify(job, now)
   tell(job)
   wake()

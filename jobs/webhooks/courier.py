@@ -122,6 +122,7 @@ class Courier:
             attempt=attempts,
             status=outcome.status,
         )
+        self._board.count("webhooks", _word(outcome))
         if outcome.delivered:
             log.info("webhook delivered")
             self._board.hook_drop(hook)
@@ -133,3 +134,9 @@ class Courier:
             return
         log.info("webhook failed", reason=outcome.reason, next_in_s=round(delay))
         self._board.hook_later(hook, attempts, delay)
+
+
+def _word(outcome: Outcome) -> str:
+    if outcome.delivered:
+        return "delivered"
+    return "unreachable" if outcome.status is None else "refused"

@@ -1,0 +1,68 @@
+"""/metrics: what Redis knows, the same from every process."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from flask import Flask
+from flask.testing import FlaskClient
+from prometheus_client.parser import text_string_to_metric_families
+
+from api.app import create_app
+from jobs.artifacts import ArtifactStore
+from jobs.keys import Keys, Rights
+from jobs.store import JobStore
+from jobs.workers import Workers
+from tests.api.test_videos import create
+from tests.api.worker import finish
+
+
+def scraped(client: FlaskClient) -> dict[str, float]:
+    answer = client.get("/metrics")
+    assert answer.status_code == 200
+    assert answer.content_type.startswith("text/plain")
+    return {
+        sample.name
+        + "".join(f" {value}" for _, value in sorted(sample.labels.items())): sample.value
+        for family in text_string_to_metric_families(answer.text)
+        for sample in family.samples
+    }
+
+
+def test_metrics_tell_queue_jobs_gangs_and_refusals(
+    served: FlaskClient,
+    store: JobStore,
+    artifacts: ArtifactStore,
+    tmp_path: Path,
+) -> None:
+    clip = tmp_path / "clip.mp4"
+    clip.write_bytes(b"clip")
+    finish(store, artifacts, create(served)["id"], clip)
+    create(served)
+    create(served, priority=2)
+    served.post("/v1/videos", json={"prompt": ""})
+    served.get("/v1/videos?limit=0")
+    other_process = create_app(store.settings, store, Workers(store), artifacts).test_client()
+    for client in (served, other_process):
+        values = scraped(client)
+        assert values["rushes_queue_depth tiny 0"] == 1
+        assert values["rushes_queue_depth tiny 2"] == 1
+        assert 0 <= values["rushes_queue_oldest_seconds tiny 0"] < 60
+        assert values["rushes_accepted_total tiny"] == 3
+        assert values["rushes_refused_total invalid_value"] == 1
+        assert values["rushes_jobs_total tiny completed"] == 1
+        assert values["rushes_gangs tiny ready"] == 1
+        assert values["rushes_gangs tiny starting"] == 0
+        assert values["rushes_device_seconds_total tiny"] == 2.5
+        assert values["rushes_queue_seconds_count tiny"] == 1
+        assert values["rushes_stage_seconds_sum tiny denoising"] == 1.0
+
+
+def test_with_keys_metrics_are_for_admins(app: Flask, store: JobStore) -> None:
+    keys = Keys(store)
+    client = app.test_client()
+    for scope, status in (("user", 403), ("admin", 200)):
+        _, text = keys.create(scope, Rights.model_validate({"scope": scope}))
+        headers = {"authorization": f"Bearer {text}"}
+        assert client.get("/metrics", headers=headers).status_code == status
+    assert client.get("/metrics").status_code == 401
