@@ -57,6 +57,10 @@ def _degree(text: str) -> Any:
     return _option("Layout", text, min=1, metavar="N")
 
 
+def _memory(text: str) -> Any:
+    return _option("Memory", text)
+
+
 def _service(text: str, **more: Any) -> Any:
     return _option("Service", text, **more)
 
@@ -100,16 +104,32 @@ def _choose(
         bool,
         _option("Layout", "Conditional and unconditional branch on different ranks."),
     ] = False,
-    attention_backend: Annotated[str | None, later("Attention operator.")] = None,
-    text_encoder_cpu_offload: Annotated[bool, later("Text encoder in CPU memory.")] = False,
-    image_encoder_cpu_offload: Annotated[bool, later("Image encoder in CPU memory.")] = False,
-    vae_cpu_offload: Annotated[bool, later("VAE in CPU memory.")] = False,
-    dit_cpu_offload: Annotated[bool, later("Transformer in CPU memory.")] = False,
-    pin_cpu_memory: Annotated[bool, later("Pin offloaded weights.")] = False,
+    attention_backend: Annotated[
+        str | None,
+        _option("Speed", "auto, sdpa, fa2, fa3 or a name of diffusers. Omitted: the device's own."),
+    ] = None,
+    enable_torch_compile: Annotated[
+        bool, _option("Speed", "Compile the transformer's blocks; results drift by rounding.")
+    ] = False,
+    profile: Annotated[
+        Path | None,
+        _option("Speed", "Each rank writes torch profiler traces of its first runs here."),
+    ] = None,
+    text_encoder_cpu_offload: Annotated[
+        bool, _memory("Text encoder in CPU memory while not in use.")
+    ] = False,
+    image_encoder_cpu_offload: Annotated[
+        bool, _memory("Image encoder in CPU memory while not in use.")
+    ] = False,
+    vae_cpu_offload: Annotated[bool, _memory("VAE in CPU memory while not in use.")] = False,
+    dit_cpu_offload: Annotated[
+        bool, _memory("Transformer in CPU memory, on the device block by block.")
+    ] = False,
+    pin_cpu_memory: Annotated[
+        bool, _memory("Lock offloaded weights in CPU memory, for faster transfers.")
+    ] = False,
     use_fsdp_inference: Annotated[bool, later("Shard weights over the gang.")] = False,
     hsdp_shard_dim: Annotated[int | None, later("Ranks that share one copy.")] = None,
-    enable_torch_compile: Annotated[bool, later("Compile the transformer.")] = False,
-    profile: Annotated[Path | None, later("Write a trace of the ranks to this folder.")] = None,
     host: Annotated[str | None, _service("Address to listen on [RUSHES_HOST, 127.0.0.1].")] = None,
     port: Annotated[
         int | None, _service("Port to listen on [RUSHES_PORT, 30000].", min=1, max=65535)
@@ -118,9 +138,7 @@ def _choose(
         LogLevel | None, _service("How much every process says [RUSHES_LOG_LEVEL, info].")
     ] = None,
 ) -> Chosen:
-    del attention_backend, text_encoder_cpu_offload, image_encoder_cpu_offload, vae_cpu_offload
-    del dit_cpu_offload, pin_cpu_memory, use_fsdp_inference, hsdp_shard_dim, enable_torch_compile
-    del profile
+    del use_fsdp_inference, hsdp_shard_dim
     if model_path is None:
         if not (DEMO_MODEL / "model_index.json").exists():
             raise Refused(f"no demo model in {DEMO_MODEL}: give --model-path")
@@ -145,6 +163,14 @@ def _choose(
         enable_cfg_parallel=enable_cfg_parallel,
         device=device,
         dtype=dtype,
+        attention_backend=attention_backend,
+        text_encoder_cpu_offload=text_encoder_cpu_offload,
+        image_encoder_cpu_offload=image_encoder_cpu_offload,
+        vae_cpu_offload=vae_cpu_offload,
+        dit_cpu_offload=dit_cpu_offload,
+        pin_cpu_memory=pin_cpu_memory,
+        enable_torch_compile=enable_torch_compile,
+        profile=None if profile is None else str(profile.absolute()),
     )
     return Chosen(engine, load_settings(host=host, port=port, log_level=log_level))
 

@@ -29,16 +29,8 @@ from pipeline.request import Params, Request, parse, resolve
 
 LATER_OPTIONS = frozenset(
     {
-        "attention_backend",
-        "text_encoder_cpu_offload",
-        "image_encoder_cpu_offload",
-        "vae_cpu_offload",
-        "dit_cpu_offload",
-        "pin_cpu_memory",
         "use_fsdp_inference",
         "hsdp_shard_dim",
-        "enable_torch_compile",
-        "profile",
     }
 )
 LATER_PARAMETERS = frozenset({"image", "image_path"})
@@ -112,6 +104,14 @@ class DiffGenerator:
         enable_cfg_parallel: bool = False,
         device: Device | None = None,
         dtype: DType | None = None,
+        attention_backend: str | None = None,
+        text_encoder_cpu_offload: bool = False,
+        image_encoder_cpu_offload: bool = False,
+        vae_cpu_offload: bool = False,
+        dit_cpu_offload: bool = False,
+        pin_cpu_memory: bool = False,
+        enable_torch_compile: bool = False,
+        profile: str | Path | None = None,
         **others: object,
     ) -> Self:
         """Load a model: a Diffusers directory or hub id. The options are those of `rushes serve`.
@@ -137,6 +137,14 @@ class DiffGenerator:
                 enable_cfg_parallel=enable_cfg_parallel,
                 device=device,
                 dtype=dtype,
+                attention_backend=attention_backend,
+                text_encoder_cpu_offload=text_encoder_cpu_offload,
+                image_encoder_cpu_offload=image_encoder_cpu_offload,
+                vae_cpu_offload=vae_cpu_offload,
+                dit_cpu_offload=dit_cpu_offload,
+                pin_cpu_memory=pin_cpu_memory,
+                enable_torch_compile=enable_torch_compile,
+                profile=None if profile is None else str(Path(profile).absolute()),
             )
         )
 

@@ -10,16 +10,8 @@ from ops.options import DEMO_MODEL, Chosen, Refused, shared_options, to_argument
 from pipeline.options import EngineOptions
 
 LATER = [
-    ("--attention-backend", "fa3"),
-    ("--text-encoder-cpu-offload",),
-    ("--image-encoder-cpu-offload",),
-    ("--vae-cpu-offload",),
-    ("--dit-cpu-offload",),
-    ("--pin-cpu-memory",),
     ("--use-fsdp-inference",),
     ("--hsdp-shard-dim", "4"),
-    ("--enable-torch-compile",),
-    ("--profile", "traces"),
 ]
 
 
@@ -45,6 +37,9 @@ def test_every_option_arrives() -> None:
         *("--workload-type", "t2v", "--num-gpus", "16", "--dp-size", "2", "--sp-degree", "4"),
         *("--ulysses-degree", "2", "--ring-degree", "2", "--tp-size", "1"),
         *("--enable-cfg-parallel", "--device", "xpu", "--dtype", "bfloat16"),
+        *("--attention-backend", "fa3", "--text-encoder-cpu-offload"),
+        *("--image-encoder-cpu-offload", "--vae-cpu-offload", "--dit-cpu-offload"),
+        *("--pin-cpu-memory", "--enable-torch-compile", "--profile", "/tmp/traces"),
         *("--host", "0.0.0.0", "--port", "8000", "--log-level", "debug", "--own", "yours"),
     )
     assert chosen.engine == EngineOptions(
@@ -60,6 +55,14 @@ def test_every_option_arrives() -> None:
         enable_cfg_parallel=True,
         device="xpu",
         dtype="bfloat16",
+        attention_backend="fa3",
+        text_encoder_cpu_offload=True,
+        image_encoder_cpu_offload=True,
+        vae_cpu_offload=True,
+        dit_cpu_offload=True,
+        pin_cpu_memory=True,
+        enable_torch_compile=True,
+        profile="/tmp/traces",
     )
     settings = chosen.settings
     assert (settings.host, settings.port, settings.log_level) == ("0.0.0.0", 8000, "debug")
@@ -136,6 +139,9 @@ def test_what_is_not_built_is_refused_by_name(arguments: tuple[str, ...]) -> Non
             enable_cfg_parallel=True,
             device="cpu",
             dtype="float32",
+            attention_backend="sdpa",
+            vae_cpu_offload=True,
+            profile="/traces of mine",
         ),
     ],
 )
