@@ -1,7 +1,7 @@
 """Wan (arXiv:2503.20314): 2.1 T2V and I2V, 2.2 T2V and I2V A14B, 2.2 TI2V-5B; one frame is an image.
 
-Everything that is special to Wan stands here and in the two modules beside it. The model is diffusers' own for one device;
-parallelism is hung on it from outside.
+Everything that is special to Wan stands here and in the two modules beside it. The model is
+diffusers' own for one device; parallelism is hung on it from outside.
 """
 
 from __future__ import annotations
@@ -69,18 +69,19 @@ def load(options: EngineOptions, layout: Layout, ranks: Ranks) -> Model:
         raise ValueError(
             f"{heads} heads do not divide by ulysses {layout.ulysses}; degrees that do: {fits}"
         )
-    pipe.to(ranks.device)
     experts = Experts.of(pipe)
-    sequence = SequenceParallel(mesh.get_group("ulysses"))
+    sequence = SequenceParallel.of(mesh)
     for transformer in experts.all:
-        share_tokens(transformer, sequence)
+        share_tokens(transformer, sequence, ranks)
     guidance = Guidance(mesh.get_group("cfg"))
     geometry = Geometry.of(pipe)
     first = FirstFrame(geometry) if pipe.config.expand_timesteps else None
     card = make_card(options, card_defaults(pipe, geometry))
+    fallbacks = switches.apply(pipe, options, ranks)
     return Model(
         card=card,
         dtype=str(dtype).removeprefix("torch."),
+        fallbacks=fallbacks,
         stages=(
             InputValidation(card, geometry.tokens, layout.sp),
             TextEncoding(_text_encoder(pipe, ranks.device, dtype), guidance),

@@ -3,7 +3,7 @@
 Functional collectives throughout: on Intel's Arc `dist.all_to_all_single` has corrupted data where
 the functional form did not (torch-xpu-ops#3021), and torch.compile traces only these. Their ops are
 called directly, since the Python functions around them change names between torch 2.8 and 2.13. A
-group of one exchanges nothing.
+group of one exchanges nothing. Passing blocks around a ring is in `shift`.
 """
 
 from __future__ import annotations
@@ -30,22 +30,43 @@ def all_to_all(
     """
     if group.size() == 1:
         return tensor
-    ops = torch.ops._c10d_functional
-    arrived: torch.Tensor = ops.wait_tensor(
-        ops.all_to_all_single(tensor.contiguous(), list(received), list(sent), group.group_name)
+    return arrived(start_all_to_all(tensor, received, sent, group))
+
+
+def start_all_to_all(
+    tensor: torch.Tensor, received: Sequence[int], sent: Sequence[int], group: ProcessGroup
+) -> torch.Tensor:
+    """The same, under way: nothing may be done with the result but `arrived`."""
+    under_way: torch.Tensor = torch.ops._c10d_functional.all_to_all_single(
+        tensor.contiguous(), list(received), list(sent), group.group_name
     )
-    return arrived
+    return under_way
+
+
+def arrived(under_way: torch.Tensor) -> torch.Tensor:
+    """Wait for what was started."""
+    complete: torch.Tensor = torch.ops._c10d_functional.wait_tensor(under_way)
+    return complete
+
+
+def all_reduce(tensor: torch.Tensor, group: ProcessGroup) -> torch.Tensor:
+    """The sum of every rank's tensor, all of one shape."""
+    if group.size() == 1:
+        return tensor
+    return arrived(
+        torch.ops._c10d_functional.all_reduce(tensor.contiguous(), "sum", group.group_name)
+    )
 
 
 def all_gather(tensor: torch.Tensor, group: ProcessGroup) -> torch.Tensor:
     """Stack every rank's tensor, all of one shape, to [ranks, ...]."""
     if group.size() == 1:
         return tensor[None]
-    ops = torch.ops._c10d_functional
-    arrived: torch.Tensor = ops.wait_tensor(
-        ops.all_gather_into_tensor(tensor[None].contiguous(), group.size(), group.group_name)
+    return arrived(
+        torch.ops._c10d_functional.all_gather_into_tensor(
+            tensor[None].contiguous(), group.size(), group.group_name
+        )
     )
-    return arrived
 
 
 def all_gather_uneven(

@@ -71,24 +71,27 @@ class Ranks:
         ]
 
     def mesh(self, layout: Layout) -> DeviceMesh:
-        """Groups named `cfg`, `ring`, `ulysses` and `tp`, ranks numbered as `Layout` documents.
+        """Groups named `cfg`, `ring`, `ulysses`, `tp`, and `sp` for ring x ulysses flattened.
+
+        Ranks are numbered as `Layout` documents.
 
         Raises:
             ValueError: the layout is of another size, or of degrees that are not built yet.
         """
         if layout.gang_size != self.world_size:
             raise ValueError(f"a gang of {self.world_size} ranks cannot be laid out as {layout}")
-        for degree in ("ring", "tp"):
-            if getattr(layout, degree) > 1:
-                raise ValueError(
-                    f"{degree} degree {getattr(layout, degree)} is not built yet: it comes with the "
-                    "pipeline issue (4); use ulysses and cfg"
-                )
-        return init_device_mesh(
+        if layout.tp > 1:
+            raise ValueError(
+                f"tp degree {layout.tp} is not built yet: it comes with the pipeline issue (4); use "
+                "ulysses, ring and cfg"
+            )
+        mesh = init_device_mesh(
             self.device.type,
             (layout.cfg, layout.ring, layout.ulysses, layout.tp),
             mesh_dim_names=("cfg", "ring", "ulysses", "tp"),
         )
+        mesh["ring", "ulysses"]._flatten("sp")
+        return mesh
 
     def leave(self) -> None:
         """Close the groups; the process may end afterwards or join another gang."""

@@ -14,6 +14,7 @@ import torch
 from diffusers.models._modeling_parallel import ContextParallelInput, ContextParallelOutput
 from torch import nn
 from torch.distributed import ProcessGroup
+from torch.distributed.device_mesh import DeviceMesh
 
 from pipeline.parallel.collectives import all_gather_uneven
 
@@ -27,12 +28,32 @@ def balanced(length: int, parts: int) -> list[int]:
 class SequenceParallel:
     """The token sequence of one model as the ranks of a group share it.
 
-    `sizes` are the lengths of the ranks' pieces in the forward that is under way.
+    USP (arXiv:2405.07719): the ranks of `group` are numbered along `ulysses` first, then along
+    `ring`. `sizes` are the lengths of all ranks' pieces in the forward that is under way.
     """
 
-    def __init__(self, group: ProcessGroup) -> None:
+    def __init__(self, group: ProcessGroup, ulysses: ProcessGroup, ring: ProcessGroup) -> None:
         self.group = group
+        self.ulysses = ulysses
+        self.ring = ring
         self.sizes: list[int] = []
+
+    @classmethod
+    def of(cls, mesh: DeviceMesh) -> SequenceParallel:
+        """Over the groups `sp`, `ulysses` and `ring` of a gang's mesh."""
+        return cls(*(mesh.get_group(name) for name in ("sp", "ulysses", "ring")))
+
+    @property
+    def pieces(self) -> list[int]:
+        """Lengths of the pieces of this rank's Ulysses group: together one block of the ring."""
+        start = self.ring.rank() * self.ulysses.size()
+        return self.sizes[start : start + self.ulysses.size()]
+
+    @property
+    def blocks(self) -> list[int]:
+        """Lengths of the ring's blocks."""
+        step = self.ulysses.size()
+        return [sum(self.sizes[start : start + step]) for start in range(0, len(self.sizes), step)]
 
     def split(self, tensor: torch.Tensor, dim: int) -> torch.Tensor:
         """This rank's piece of a tensor that holds the whole sequence along `dim`."""

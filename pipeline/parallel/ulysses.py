@@ -22,7 +22,7 @@ def ulysses(attend: Attend, sequence: SequenceParallel) -> Attend:
     """Spread `attend` over the ranks that share `sequence`."""
 
     def spread(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
-        if sequence.group.size() == 1:
+        if sequence.ulysses.size() == 1:
             return attend(query, key, value)
         query, key, value = _tokens_to_heads(torch.stack((query, key, value)), sequence)
         return _heads_to_tokens(attend(query, key, value), sequence)
@@ -38,9 +38,9 @@ def _tokens_to_heads(qkv: torch.Tensor, sequence: SequenceParallel) -> torch.Ten
     One message for query, key and value; tokens lead, so that pieces of any length just follow one
     another and the attention sees no padding.
     """
-    ranks, own = sequence.group.size(), qkv.shape[2]
+    ranks, own = sequence.ulysses.size(), qkv.shape[2]
     by_rank = torch.unflatten(qkv, 3, (ranks, -1)).permute(3, 2, 0, 1, 4, 5).flatten(0, 1)
-    all_tokens = all_to_all(by_rank, sequence.sizes, [own] * ranks, sequence.group)
+    all_tokens = all_to_all(by_rank, sequence.pieces, [own] * ranks, sequence.ulysses)
     return all_tokens.permute(1, 2, 0, 3, 4)
 
 
@@ -49,7 +49,8 @@ def _heads_to_tokens(out: torch.Tensor, sequence: SequenceParallel) -> torch.Ten
 
     [B, S, h, D] -> [B, l, H, D].
     """
-    ranks, own = sequence.group.size(), sequence.sizes[sequence.group.rank()]
+    ranks, pieces = sequence.ulysses.size(), sequence.pieces
+    own = pieces[sequence.ulysses.rank()]
     by_token = out.transpose(0, 1)
-    all_heads = all_to_all(by_token, [own] * ranks, sequence.sizes, sequence.group)
+    all_heads = all_to_all(by_token, [own] * ranks, pieces, sequence.ulysses)
     return torch.unflatten(all_heads, 0, (ranks, own)).permute(2, 1, 0, 3, 4).flatten(2, 3)

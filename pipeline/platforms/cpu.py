@@ -27,7 +27,6 @@ class Cpu(Platform):
     visible_variable = ""
     default_dtype = torch.float32
     lse_operators = ("_scaled_dot_product_flash_attention_for_cpu",)
-    lse_operators = ("_scaled_dot_product_flash_attention_for_cpu",)
     in_host_memory = True
     has_streams = False
 

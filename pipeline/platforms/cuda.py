@@ -21,11 +21,6 @@ class Cuda(Accelerator):
         "_scaled_dot_product_flash_attention",
         "_scaled_dot_product_efficient_attention",
     )
-    lse_operators = (
-        "_scaled_dot_product_cudnn_attention",
-        "_scaled_dot_product_flash_attention",
-        "_scaled_dot_product_efficient_attention",
-    )
 
     @override
     def attention_problem(self, backend: str, device: torch.device) -> str:

@@ -24,8 +24,6 @@ class Platform(ABC):
     default_dtype: ClassVar[torch.dtype]
     lse_operators: ClassVar[tuple[str, ...]]
     """aten's attention operators that may return the log-sum-exp, the best first: for the ring."""
-    lse_operators: ClassVar[tuple[str, ...]]
-    """aten's attention operators that may return the log-sum-exp, the best first: for the ring."""
     in_host_memory: ClassVar[bool] = False
     """The device computes in the host's own memory: nothing can be moved out of its way."""
     has_streams: ClassVar[bool] = True

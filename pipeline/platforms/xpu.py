@@ -16,9 +16,6 @@ class Xpu(Accelerator):
     # SYCL-TLA's, for the head widths that it has (64, 96, 128, 192). oneDNN's overrideable operator,
     # SDPA's default there, leaves the log-sum-exp undefined (torch 2.13).
     lse_operators = ("_scaled_dot_product_flash_attention",)
-    # SYCL-TLA's, for the head widths that it has (64, 96, 128, 192). oneDNN's overrideable operator,
-    # SDPA's default there, leaves the log-sum-exp undefined (torch 2.13).
-    lse_operators = ("_scaled_dot_product_flash_attention",)
 
     @override
     def rank_environment(self, rank: int, world_size: int) -> dict[str, str]:
@@ -28,4 +25,7 @@ class Xpu(Accelerator):
             "CCL_LOCAL_SIZE": str(world_size),
             "CCL_LOCAL_RANK": str(rank),
             "CCL_ATL_TRANSPORT": "ofi",
+            # Else the ring's send and receive may hang (pytorch#156782).
+            "CCL_SEND": "direct",
+            "CCL_RECV": "direct",
         }

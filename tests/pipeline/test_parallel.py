@@ -56,8 +56,7 @@ def split_and_gather(ranks: Ranks, length: int, dtype: str) -> tuple[int, bool]:
 
     from pipeline.parallel.sequence import SequenceParallel
 
-    group = ranks.mesh(Layout(ulysses=ranks.world_size)).get_group("ulysses")
-    sequence = SequenceParallel(group)
+    sequence = SequenceParallel.of(ranks.mesh(Layout(ulysses=ranks.world_size)))
     whole = torch.arange(2 * length * 3).reshape(2, length, 3).to(getattr(torch, dtype))
     piece = sequence.split(whole, 1)
     return piece.shape[1], torch.equal(sequence.gather(piece, 1), whole)
@@ -80,8 +79,7 @@ def spread_attention(ranks: Ranks, batch: int, tokens: int) -> float:
     from pipeline.parallel.sequence import SequenceParallel
     from pipeline.parallel.ulysses import ulysses
 
-    group = ranks.mesh(Layout(ulysses=ranks.world_size)).get_group("ulysses")
-    sequence = SequenceParallel(group)
+    sequence = SequenceParallel.of(ranks.mesh(Layout(ulysses=ranks.world_size)))
     torch.manual_seed(0)
     whole = [torch.randn(batch, tokens, 6, 8) for _ in range(3)]
     pieces = [sequence.split(tensor, 1) for tensor in whole]
@@ -118,12 +116,11 @@ def spread_transformer(ranks: Ranks, per_token_time: bool) -> dict[str, Any]:
     ).eval()
     latent, text = torch.randn(1, 16, 5, 10, 6), torch.randn(1, 4, 16)
     time = torch.linspace(1, 999, 75)[None] if per_token_time else torch.tensor([500.0])
-    group = ranks.mesh(Layout(ulysses=ranks.world_size)).get_group("ulysses")
-    sequence = SequenceParallel(group)
+    sequence = SequenceParallel.of(ranks.mesh(Layout(ulysses=ranks.world_size)))
     seen: list[int] = []
     with torch.no_grad():
         alone = model(latent, time, text, return_dict=False)[0]
-        share_tokens(model, sequence)
+        share_tokens(model, sequence, ranks)
         model.blocks[1].register_forward_pre_hook(lambda _, args: seen.append(args[0].shape[1]))
         shared = model(latent, time, text, return_dict=False)[0]
     return {

@@ -24,6 +24,11 @@ TOLERANCE = 2e-5
 which a CPU's library may sum in another order: float32 rounding, a few 1e-7 an operation, over 4
 steps. Where this was written the difference was 0."""
 
+REORDERED = 1e-4
+"""The same where layouts add up in another order by their nature: a ring merges attention block by
+block. The tiny model's attention is turned up 8 and 24 times, its guidance 5, and so are roundings;
+where this was written the largest difference was 2.7e-5."""
+
 
 @pytest.mark.parametrize(
     "params",
@@ -45,7 +50,16 @@ def test_one_rank_makes_diffusers_frames(
 @pytest.mark.parametrize("params", [VIDEO, IMAGE], ids=["t2v", "t2i-uneven"])
 @pytest.mark.parametrize(
     "layout",
-    [Layout(ulysses=2), Layout(cfg=2), Layout(cfg=2, ulysses=2), Layout(ulysses=4)],
+    [
+        Layout(ulysses=2),
+        Layout(cfg=2),
+        Layout(cfg=2, ulysses=2),
+        Layout(ulysses=4),
+        Layout(ring=2),
+        Layout(ring=3),
+        Layout(ring=2, ulysses=2),
+        Layout(cfg=2, ring=2),
+    ],
     ids=str,
 )
 def test_many_ranks_make_what_one_makes(
@@ -54,7 +68,7 @@ def test_many_ranks_make_what_one_makes(
     one = rank_pools(1).one(engines.latent, tiny_wan, Layout(), params)
     by_rank = rank_pools(layout.gang_size).run(engines.latent, tiny_wan, layout, params)
     for latent in by_rank:
-        assert np.abs(latent - one).max() < TOLERANCE
+        assert np.abs(latent - one).max() < (REORDERED if layout.ring > 1 else TOLERANCE)
         # Ranks that drift apart would decide and decode differently.
         np.testing.assert_array_equal(latent, by_rank[0])
 

@@ -110,6 +110,8 @@ def test_oneccl_is_told_that_there_is_no_mpi_launcher() -> None:
         "CCL_LOCAL_SIZE": "4",
         "CCL_LOCAL_RANK": "1",
         "CCL_ATL_TRANSPORT": "ofi",
+        "CCL_SEND": "direct",
+        "CCL_RECV": "direct",
     }
 
 

@@ -34,11 +34,13 @@ def test_ranks_that_disagree_follow_rank_0(rank_pools: Pools, leader: bool) -> N
     assert rank_pools(2).run(decide, [leader, not leader]) == [leader, leader]
 
 
-def places(ranks: Ranks, layout: Layout) -> dict[str, list[int]]:
+def places(
+    ranks: Ranks, layout: Layout, names: tuple[str, ...] = ("cfg", "ulysses")
+) -> dict[str, list[int]]:
     import torch.distributed as dist
 
     mesh = ranks.mesh(layout)
-    return {name: dist.get_process_group_ranks(mesh.get_group(name)) for name in ("cfg", "ulysses")}
+    return {name: dist.get_process_group_ranks(mesh.get_group(name)) for name in names}
 
 
 def test_ranks_are_numbered_with_ulysses_faster_than_cfg(rank_pools: Pools) -> None:
@@ -50,10 +52,19 @@ def test_ranks_are_numbered_with_ulysses_faster_than_cfg(rank_pools: Pools) -> N
     ]
 
 
+def test_sp_is_ring_x_ulysses_flattened(rank_pools: Pools) -> None:
+    names = ("sp", "ring", "ulysses")
+    assert rank_pools(4).run(places, Layout(ring=2, ulysses=2), names) == [
+        {"sp": [0, 1, 2, 3], "ring": [0, 2], "ulysses": [0, 1]},
+        {"sp": [0, 1, 2, 3], "ring": [1, 3], "ulysses": [0, 1]},
+        {"sp": [0, 1, 2, 3], "ring": [0, 2], "ulysses": [2, 3]},
+        {"sp": [0, 1, 2, 3], "ring": [1, 3], "ulysses": [2, 3]},
+    ]
+
+
 @pytest.mark.parametrize(
     ("layout", "words"),
     [
-        (Layout(ring=2), "ring degree 2 is not built yet"),
         (Layout(tp=2), "tp degree 2 is not built yet"),
         (Layout(ulysses=4), "a gang of 2 ranks cannot be laid out as 4 = dp 1"),
     ],
