@@ -36,7 +36,7 @@ Metadata = Annotated[
 class JobOptions(BaseModel):
     """What is said about the job and not about what it makes."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     webhook_url: str | None = None
     """Called when the job ends."""
@@ -52,6 +52,8 @@ class JobOptions(BaseModel):
 
 class VideoBody(Params, JobOptions):
     """A new video."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     quality: Word | None = None
     """Accepted without effect: `num_inference_steps` and `size` decide the quality."""
@@ -105,7 +107,7 @@ class ImageBody(JobOptions):
 class ListQuery(BaseModel):
     """Which jobs to list."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     after: str | None = None
     limit: Int = Field(default=20, ge=1, le=100)
@@ -121,7 +123,7 @@ class ListQuery(BaseModel):
 class ContentQuery(BaseModel):
     """Which of a job's files."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     variant: Literal["video", "thumbnail", "spritesheet"] = "video"
 
@@ -129,7 +131,7 @@ class ContentQuery(BaseModel):
 class ModelQuery(BaseModel):
     """Which served model; the default one when omitted."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     model: str | None = None
 

@@ -1,0 +1,164 @@
+"""What the API answers, as models: /openapi.json is made from them, and tests hold answers to them."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from jobs.states import State
+
+
+class Answer(BaseModel):
+    """Base of all: no field that is not named here."""
+
+    model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True)
+
+
+class JobErrorObject(Answer):
+    """Why a job failed."""
+
+    code: str
+    message: str
+
+
+class UsageObject(Answer):
+    """What a finished job cost."""
+
+    device_s: float
+    peak_memory_bytes: int
+    timings_s: dict[str, float]
+
+
+class JobUrls(Answer):
+    """Where to go on, below the API's address."""
+
+    self: str
+    events: str
+    content: str | None
+
+
+class JobObject(Answer):
+    """OpenAI's Video object with more beside it; an image job has the same fields."""
+
+    id: str
+    object: Literal["video", "image"]
+    created_at: int
+    started_at: int | None
+    completed_at: int | None
+    expires_at: int | None
+    status: State
+    progress: int = Field(ge=0, le=100)
+    stage: str | None
+    step: int | None
+    steps: int | None
+    attempt: int
+    priority: int
+    queue_position: int | None
+    """Among one's own waiting jobs of that model and priority, from 1."""
+    eta_s: float | None
+    """Seconds until it is done, an estimate."""
+    error: JobErrorObject | None
+    model: str
+    prompt: str
+    negative_prompt: str
+    seconds: str
+    size: str
+    width: int
+    height: int
+    num_frames: int
+    fps: int
+    num_inference_steps: int
+    guidance_scale: float
+    seed: int
+    remixed_from_video_id: str | None
+    retry_of: str | None
+    metadata: dict[str, str]
+    request_id: str | None
+    usage: UsageObject | None
+    peak_memory_mb: float | None
+    urls: JobUrls
+
+    # The job object grows with the pipeline; what is not named here is allowed.
+    model_config = ConfigDict(extra="allow", use_attribute_docstrings=True)
+
+
+class JobList(Answer):
+    """One page of jobs."""
+
+    object: Literal["list"]
+    data: list[JobObject]
+    first_id: str | None
+    last_id: str | None
+    has_more: bool
+
+
+class Deleted(Answer):
+    """A job that is no more."""
+
+    id: str
+    object: Literal["video.deleted", "image.deleted"]
+    deleted: Literal[True]
+
+
+class ImageObject(Answer):
+    """One image: a link to it, or its bytes."""
+
+    url: str | None
+    b64_json: str | None
+    seed: int
+
+
+class Images(Answer):
+    """OpenAI's ImagesResponse, with the job's id."""
+
+    id: str
+    created: int
+    data: list[ImageObject]
+    output_format: str
+    size: str
+
+
+class Problem(BaseModel):
+    """What went wrong."""
+
+    model_config = ConfigDict(extra="allow")
+
+    message: str
+    type: str
+    param: str | None
+    code: str
+
+
+class ErrorAnswer(Answer):
+    """Every error."""
+
+    error: Problem
+
+
+class ModelObject(Answer):
+    """A served model."""
+
+    id: str
+    object: Literal["model"]
+    created: int
+    owned_by: str
+    names: list[str]
+    family: str | None
+    workloads: list[str] | None
+    defaults: dict[str, Any]
+    limits: dict[str, Any]
+    live_gangs: int
+
+
+class ModelList(Answer):
+    """What is served, the default model first."""
+
+    object: Literal["list"]
+    data: list[ModelObject]
+
+
+class ModelInfo(ModelObject):
+    """One model and where it came from."""
+
+    model_path: str
