@@ -1,0 +1,163 @@
+"""Offloading, on a labelled fake: a CPU that says it has memory of its own."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from pipeline.layout import Layout
+from pipeline.memory.guests import Guests
+from pipeline.parallel.ranks import Ranks
+from pipeline.platforms.cpu import Cpu
+from tests.fixtures.ranks import RankPool
+from tests.pipeline import engines
+
+Pools = Callable[[int], RankPool]
+
+OFFLOADS = (
+    "text_encoder_cpu_offload",
+    "image_encoder_cpu_offload",
+    "vae_cpu_offload",
+    "dit_cpu_offload",
+)
+EVERYWHERE = torch.device("cpu")
+
+
+class FakeDevice(Cpu):
+    """A fake: the CPU in the part of a device with memory of its own, but without streams."""
+
+    in_host_memory = False
+
+
+def on_fake_device(ranks: Ranks) -> Ranks:
+    return dataclasses.replace(ranks, platform=FakeDevice())
+
+
+def at(module: nn.Module) -> list[int]:
+    return [parameter.data_ptr() for parameter in module.parameters()]
+
+
+class Pair(nn.Module):
+    """A component whose parts are called one by one, like a VAE."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.encoder, self.decoder = nn.Linear(2, 2), nn.Linear(2, 2)
+        self.register_buffer("mean", torch.ones(2))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        decoded: torch.Tensor = self.decoder(self.encoder(x)) + self.mean
+        return decoded
+
+
+def test_a_guest_comes_when_called_and_leaves_for_the_next() -> None:
+    first, second, x = Pair(), Pair(), torch.ones(1, 2)
+    expected = first(x), second(x)
+    homes = at(first), at(second)
+    guests = Guests(EVERYWHERE, pinned=False)
+    guests.add(first)
+    guests.add(second)
+    assert torch.equal(first(x), expected[0])
+    assert not set(at(first)) & set(homes[0])
+    assert at(second) == homes[1]
+    assert torch.equal(second(x), expected[1])
+    assert at(first) == homes[0]
+    assert not set(at(second)) & set(homes[1])
+
+
+def test_calling_a_part_brings_the_whole_guest() -> None:
+    guest = Pair()
+    homes = at(guest)
+    Guests(EVERYWHERE, pinned=False).add(guest)
+    guest.decoder(torch.ones(1, 2))
+    assert not set(at(guest)) & set(homes)
+
+
+def test_every_guest_leaves_for_one_that_lives_on_the_device() -> None:
+    guest, resident, x = Pair(), nn.Linear(2, 2), torch.ones(1, 2)
+    homes = at(guest), at(resident)
+    guests = Guests(EVERYWHERE, pinned=False)
+    guests.add(guest)
+    guests.make_room_for(resident)
+    guest(x)
+    resident(x)
+    assert (at(guest), at(resident)) == homes
+
+
+def test_pinned_weights_are_pinned_once_and_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    pinned: list[torch.Tensor] = []
+
+    def pin(tensor: torch.Tensor) -> torch.Tensor:  # a fake: without a device, torch cannot pin
+        pinned.append(tensor.clone())
+        return pinned[-1]
+
+    monkeypatch.setattr(torch.Tensor, "pin_memory", pin)
+    guest, x = Pair(), torch.ones(1, 2)
+    expected = guest(x)
+    Guests(EVERYWHERE, pinned=True).add(guest)
+    assert at(guest) == [tensor.data_ptr() for tensor in pinned[:4]]
+    assert torch.equal(guest(x), expected)
+    assert len(pinned) == 5  # the buffer too
+
+
+class Made(NamedTuple):
+    frames: NDArray[np.uint8]
+    notes: tuple[str, ...]
+    streamed: int
+    """Blocks of transformers that are hooked to come and go."""
+
+
+def make(ranks: Ranks, model: Path, folder: Path, fake: bool, options: dict[str, Any]) -> Made:
+    """Frames, uint8 [F, H, W, 3], made on the CPU as it is or in the part of a device."""
+    streamed: set[nn.Module] = set()
+
+    def note(module: nn.Module, *_: Any) -> None:
+        hooks = getattr(module, "_diffusers_hook", None)
+        if hooks is not None and hooks.get_hook("group_offloading") is not None:
+            streamed.add(module)
+
+    ranks = on_fake_device(ranks) if fake else ranks
+    raw = folder / "raw.npy"
+    watching = nn.modules.module.register_module_forward_pre_hook(note)
+    try:
+        engine = engines.load(ranks, model, Layout(ulysses=ranks.world_size), **options)
+        request = engines.request_for(engine)
+        engine.generate(request, folder / "output", engines.Recorder(), frames_file=raw)
+    finally:
+        watching.remove()
+    pixels = np.load(raw) if ranks.rank == 0 else np.empty(0, np.uint8)
+    return Made(pixels, engine.fallbacks, len(streamed))
+
+
+@pytest.mark.parametrize("world_size", [1, 2])
+@pytest.mark.parametrize("switches", [OFFLOADS[:1], OFFLOADS[2:3], OFFLOADS[3:], OFFLOADS])
+def test_offloading_changes_nothing_but_where_weights_lie(
+    rank_pools: Pools, tiny_wan: Path, tmp_path: Path, switches: tuple[str, ...], world_size: int
+) -> None:
+    pool = rank_pools(world_size)
+    plain = pool.one(make, tiny_wan, tmp_path, True, {})
+    made = pool.one(make, tiny_wan, tmp_path, True, dict.fromkeys(switches, True))
+    assert np.array_equal(made.frames, plain.frames)
+    assert plain.streamed == 0
+    assert made.streamed == (3 if "dit_cpu_offload" in switches else 0)  # 2 blocks, 1 for the rest
+
+
+def test_what_has_nothing_to_do_is_said(rank_pools: Pools, tiny_wan: Path, tmp_path: Path) -> None:
+    asked = {**dict.fromkeys(OFFLOADS, True), "pin_cpu_memory": True}
+    made = rank_pools(1).one(make, tiny_wan, tmp_path, False, asked)
+    assert made.notes == (
+        "text_encoder_cpu_offload has nothing to do: a cpu is in CPU memory",
+        "image_encoder_cpu_offload has nothing to do: the model has no image_encoder",
+        "vae_cpu_offload has nothing to do: a cpu is in CPU memory",
+        "dit_cpu_offload has nothing to do: a cpu is in CPU memory",
+        "pin_cpu_memory has nothing to do: no weights are offloaded",
+    )
+    assert made.streamed == 0
