@@ -12,66 +12,97 @@ import torch
 from numpy.typing import NDArray
 
 from pipeline import models
-from pipeline.gang.protocol import ItemResult
+from pipeline.attention import Attention, choose
+from pipeline.gang.protocol import ItemResult, SideFile
 from pipeline.layout import Layout
 from pipeline.media import image, video
 from pipeline.media.frames import keep_frames
 from pipeline.media.output import OutputError
+from pipeline.media.previews import Previews
 from pipeline.models import Model
 from pipeline.options import EngineOptions
 from pipeline.parallel.ranks import Ranks
-from pipeline.request import Request
-from pipeline.stages.control import Cancelled, Control, Steps
+from pipeline.profile import Profiler
+from pipeline.request import INPUTS, Request
+from pipeline.stages.control import Cancelled, Control, NotFinite, Steps
 from pipeline.stages.stage import check_order
 from pipeline.stages.state import State
 
-__all__ = ["Cancelled", "Control", "Engine", "OutputError"]
+__all__ = ["Cancelled", "Control", "Engine", "NotFinite", "OutputError"]
 
 
 class Engine:
     """Runs the stages of one model, one request at a time; every rank calls it alike."""
 
-    def __init__(self, model: Model, ranks: Ranks) -> None:
+    def __init__(
+        self, model: Model, ranks: Ranks, attention: Attention, profiler: Profiler
+    ) -> None:
         check_order(model.stages)
         self.model = model
         self.card = model.card
         self.dtype = model.dtype
         self.fallbacks = model.fallbacks
         self._ranks = ranks
+        self._attention = attention
+        self._profiler = profiler
 
     @classmethod
     def load(cls, options: EngineOptions, layout: Layout, ranks: Ranks) -> Engine:
         """Load this rank's share of the model.
 
         Raises:
-            ValueError: no such model, or a layout that it does not allow, in words.
+            ValueError: no such model, or a layout or a switch that it does not allow, in words.
         """
-        return cls(models.load(options, layout, ranks), ranks)
+        attention = choose(options.attention_backend, ranks.platform, ranks.device, layout)
+        model = models.load(options, layout, ranks)
+        return cls(model, ranks, attention, Profiler(options.profile, ranks))
 
     @torch.no_grad()
     def generate(
-        self, request: Request, file: Path, control: Control, *, frames_file: Path | None = None
+        self,
+        request: Request,
+        file: Path,
+        control: Control,
+        *,
+        frames_file: Path | None = None,
+        previews: bool = False,
     ) -> ItemResult | None:
         """Make one video, or one image, and write it to `file`.
 
         Rank 0 decodes and writes while the others return; what only rank 0 can suffer then
-        (Cancelled while decoding, OutputError) leaves the ranks in step.
+        (Cancelled or NotFinite while decoding, OutputError) leaves the ranks in step.
 
         Args:
-            request: the same on every rank.
+            request: the same on every rank; its input images lie in `inputs` beside `file`.
             file: where rank 0 writes; it appears when it is whole.
             control: rank 0's is told of progress and asked whether to stop.
             frames_file: also write the frames, .npy, uint8 [F, H, W, 3].
+            previews: also write a video's thumbnail and spritesheet beside `file`.
 
         Returns:
             What was made, on rank 0; None on the others.
 
         Raises:
-            RequestError: on every rank, a value that the model cannot serve.
+            RequestError: on every rank, a value that the model cannot serve, an image that cannot
+                be read.
             Cancelled: at a step boundary.
+            NotFinite: the model computed NaN or infinity.
             OutputError: the file could not be written.
         """
-        state, steps = State(request), Steps(control, self._ranks)
+        with self._profiler.run(), self._attention.in_use():
+            return self._make(request, file, control, frames_file, previews=previews)
+
+    def _make(
+        self,
+        request: Request,
+        file: Path,
+        control: Control,
+        frames_file: Path | None,
+        *,
+        previews: bool,
+    ) -> ItemResult | None:
+        state = State(request, inputs=file.parent / INPUTS)
+        steps = Steps(control, self._ranks)
         timings_s: dict[str, float] = {}
         for stage in self.model.stages:
             with self._timed(stage.name, timings_s):
@@ -80,7 +111,7 @@ class Engine:
             return None
         # Frames are decoded as they are written: the last stage's time passes here.
         with self._timed(self.model.stages[-1].name, timings_s), self._ranks.platform.alone():
-            content_type = _write(state, file, frames_file)
+            content_type, beside = _write(state, file, frames_file, previews=previews)
         return ItemResult(
             file=file.name,
             content_type=content_type,
@@ -91,6 +122,7 @@ class Engine:
             fps=request.fps,
             seed=request.seed,
             timings_s=timings_s,
+            beside=beside,
         )
 
     @contextmanager
@@ -101,16 +133,20 @@ class Engine:
         timings_s[name] = timings_s.get(name, 0.0) + time.perf_counter() - began
 
 
-def _write(state: State, file: Path, frames_file: Path | None) -> str:
-    """Write the state's frames; returns the content type."""
+def _write(
+    state: State, file: Path, frames_file: Path | None, *, previews: bool
+) -> tuple[str, tuple[SideFile, ...]]:
+    """Write the state's frames; returns the content type, and what lies beside the file."""
     request = state.request
     chunks: Iterator[NDArray[np.uint8]] = (chunk.numpy() for chunk in state.frames)
     if frames_file is not None:
         shape = (request.num_frames, request.height, request.width, 3)
         chunks = keep_frames(frames_file, chunks, shape)
-    if request.workload == "t2i":
+    if request.makes_image:
         (chunk,) = chunks
-        image.write_image(file, chunk[0])
-        return image.CONTENT_TYPE
+        return image.write_image(file, chunk[0], request.output_format), ()
+    small = Previews(request.num_frames) if previews else None
+    if small is not None:
+        chunks = small.watch(chunks)
     video.write_video(file, chunks, width=request.width, height=request.height, fps=request.fps)
-    return video.CONTENT_TYPE
+    return video.CONTENT_TYPE, () if small is None else small.write(file)

@@ -5,5 +5,6 @@ pytest_plugins = [
     "tests.fixtures.redis",
     "tests.fixtures.s3",
     "tests.fixtures.tiny_wan",
+    "tests.fixtures.tiny_families",
     "tests.fixtures.webhooks",
 ]

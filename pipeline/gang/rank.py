@@ -201,19 +201,21 @@ def _take_turn(
     Raises:
         OutOfStep: on more than one rank, anything that is not known to leave them in step.
     """
-    from pipeline.engine import Cancelled, OutputError
+    from pipeline.engine import Cancelled, NotFinite, OutputError
 
     file = Path(turn.directory) / turn.item.file
     frames = file.with_name(f"{file.name}.npy") if turn.item.return_frames else None
     ranks.platform.reset_peak_memory(ranks.device)
     outcome: ItemResult | Failed | None
     try:
-        outcome = engine.generate(turn.item.request, file, control, frames_file=frames)
+        outcome = engine.generate(
+            turn.item.request, file, control, frames_file=frames, previews=turn.item.previews
+        )
     except RequestError as error:
         outcome = Failed(run_id=turn.run_id, code="invalid_request", message=str(error))
     except Cancelled:
         outcome = Failed(run_id=turn.run_id, code="cancelled", message="cancelled")
-    except OutputError as error:
+    except (NotFinite, OutputError) as error:
         outcome = Failed(run_id=turn.run_id, code="error", message=_in_words(error))
     except Exception as error:
         outcome = Failed(

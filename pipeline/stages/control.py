@@ -11,6 +11,10 @@ class Cancelled(Exception):
     """The request was stopped between two steps, on every rank alike."""
 
 
+class NotFinite(Exception):
+    """The model computed NaN or infinity; the ranks are still in step."""
+
+
 class Control(Protocol):
     """What the rank's main gives the engine. Only rank 0's is ever asked."""
 
@@ -41,6 +45,10 @@ class Steps:
         """
         if self._ranks.agree(self._ranks.rank == 0 and self._control.stop_requested()):
             raise Cancelled
+
+    def first(self, text: str) -> str:
+        """The first text that is not empty, by rank, on every rank; every rank must call it."""
+        return next(filter(None, self._ranks.gather_text(text)), "")
 
     def go_on_alone(self) -> None:
         """The same on rank 0, while the others wait for what becomes of it.

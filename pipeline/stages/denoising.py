@@ -9,13 +9,17 @@ import torch
 from typing_extensions import override
 
 from pipeline.parallel.cfg import Branch, Guidance
-from pipeline.stages.control import Steps
+from pipeline.request import Request
+from pipeline.stages.control import NotFinite, Steps
 from pipeline.stages.stage import Stage
 from pipeline.stages.state import State
 
 Predict = Callable[[State, int, Branch], torch.Tensor]
 """A family's model: what it takes the noise in the state's latent to be, at a step, for a branch;
 shaped like the latent."""
+
+Scale = Callable[[Request, torch.Tensor], float]
+"""The guidance scale of a request at a timestep."""
 
 
 class Denoising(Stage):
@@ -25,19 +29,27 @@ class Denoising(Stage):
     inputs = ("request", "prompt_embeds", "latent", "timesteps")
     outputs = ("latent",)
 
-    def __init__(self, predict: Predict, scheduler: Any, guidance: Guidance) -> None:
+    def __init__(
+        self,
+        predict: Predict,
+        scheduler: Any,
+        guidance: Guidance,
+        *,
+        scale: Scale = lambda request, _: request.guidance_scale,
+    ) -> None:
         """`scheduler` is a diffusers scheduler."""
         self._predict = predict
         self._scheduler = scheduler
         self._guidance = guidance
+        self._scale = scale
 
     @override
     def run(self, state: State, steps: Steps) -> None:
-        scale = state.request.guidance_scale
         total = len(state.timesteps)
         steps.done(self.name, 0, total)
         for step, timestep in enumerate(state.timesteps):
             steps.agree_to_go_on()
+            scale = self._scale(state.request, timestep)
             predictions = {
                 branch: self._predict(state, step, branch)
                 for branch in self._guidance.branches(scale)
@@ -46,3 +58,9 @@ class Denoising(Stage):
             state.latent = self._scheduler.step(noise, timestep, state.latent, return_dict=False)[0]
             steps.done(self.name, step + 1, total)
         steps.agree_to_go_on()
+        finite = bool(torch.isfinite(state.latent).all())
+        if steps.first("" if finite else "no"):
+            raise NotFinite(
+                f"the latent is not finite after {total} steps: the weights may be damaged, or "
+                "need another dtype (float16 overflows where bfloat16 and float32 do not)"
+            )

@@ -33,20 +33,32 @@ class LatentPreparation(Stage):
         state.latent = noise.to(self._device)
 
 
+Schedule = Callable[[Request], dict[str, Any]]
+"""A family's arguments of its scheduler's `set_timesteps`."""
+
+
+def by_steps(request: Request) -> dict[str, Any]:
+    """Nothing but the number of steps."""
+    return {"num_inference_steps": request.num_inference_steps}
+
+
 class TimestepPreparation(Stage):
-    """Sets the scheduler to the request's number of steps."""
+    """Sets the scheduler to the request's steps."""
 
     name = "timestep_preparation"
     inputs = ("request",)
     outputs = ("timesteps",)
 
-    def __init__(self, scheduler: Any, device: torch.device) -> None:
+    def __init__(
+        self, scheduler: Any, device: torch.device, *, schedule: Schedule = by_steps
+    ) -> None:
         """`scheduler` is a diffusers scheduler."""
         self._scheduler = scheduler
         self._device = device
+        self._schedule = schedule
 
     @override
     def run(self, state: State, steps: Steps) -> None:
-        self._scheduler.set_timesteps(state.request.num_inference_steps, device=self._device)
+        self._scheduler.set_timesteps(**self._schedule(state.request), device=self._device)
         self._scheduler.set_begin_index(0)
         state.timesteps = self._scheduler.timesteps

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import torch
+from PIL.Image import Image
 
 from pipeline.parallel.cfg import Branch
 from pipeline.request import Request
@@ -15,10 +17,21 @@ from pipeline.request import Request
 class State:
     """One generation under way. A field has no value until the stage that declares it has run.
 
-    Shapes: B batch (1), C latent channels, F latent frames, H and W latent height and width.
+    Shapes: B batch (1), C latent channels, F latent frames, H and W latent height and width; a family
+    of images only has no F.
     """
 
     request: Request
+    inputs: Path
+    """The folder of the request's input images."""
+
+    images: tuple[Image, ...] = field(init=False)
+    """RGB, in the request's order."""
+    image_latent: tuple[torch.Tensor, ...] = ()
+    """What denoising sees of the images: for Wan one tensor like the latent, mask channels before it
+    where the model has them; for FLUX.2 one [B, C, h, w] an image. Empty without images."""
+    image_embeds: torch.Tensor | None = None
+    """[B, tokens, width] of an image encoder beside the text's, where the model has one."""
 
     prompt_embeds: dict[Branch, torch.Tensor] = field(init=False)
     """Of each branch that this rank computes: [B, tokens, width], in the transformer's dtype."""

@@ -30,6 +30,6 @@ class TextEncoding(Stage):
         steps.done(self.name, 0, 1)
         request = state.request
         texts: dict[Branch, str] = {"cond": request.prompt, "uncond": request.negative_prompt}
-        branches = self._guidance.branches(request.guidance_scale)
+        branches = self._guidance.branches(request.strongest_guidance)
         state.prompt_embeds = {branch: self._encode(texts[branch]) for branch in branches}
         steps.done(self.name, 1, 1)

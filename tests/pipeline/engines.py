@@ -17,6 +17,7 @@ from pipeline.parallel.ranks import Ranks
 from pipeline.request import Params, Request, resolve
 
 PROMPT = "a red circle moving right"
+NOWHERE = Path("nowhere")
 
 
 @dataclass
@@ -39,8 +40,9 @@ def load(ranks: Ranks, model: Path, layout: Layout, **options: Any) -> Any:
     return Engine.load(EngineOptions(model_path=str(model), **options), layout, ranks)
 
 
-def request_for(engine: Any, **params: Any) -> Request:
-    return resolve(Params.model_validate({"prompt": PROMPT, "seed": 7, **params}), engine.card)
+def request_for(engine: Any, *, images: tuple[str, ...] = (), **params: Any) -> Request:
+    asked = Params.model_validate({"prompt": PROMPT, "seed": 7, **params})
+    return resolve(asked, engine.card, images)
 
 
 def frames(
@@ -54,16 +56,20 @@ def frames(
 
 
 def latent(
-    ranks: Ranks, model: Path, layout: Layout, params: dict[str, Any]
+    ranks: Ranks,
+    model: Path,
+    layout: Layout,
+    params: dict[str, Any],
+    inputs: Path = NOWHERE,
 ) -> NDArray[np.float32]:
-    """The clean latent of this rank, [1, C, F, H, W]."""
+    """The clean latent of this rank, [1, C, F, H, W]; input images lie in `inputs`."""
     import torch
 
     from pipeline.stages.control import Steps
     from pipeline.stages.state import State
 
     engine = load(ranks, model, layout)
-    state = State(request_for(engine, **params))
+    state = State(request_for(engine, **params), inputs=inputs)
     with torch.no_grad():
         for stage in engine.model.stages[:-1]:
             stage.run(state, Steps(Recorder(), ranks))

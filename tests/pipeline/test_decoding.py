@@ -62,7 +62,7 @@ def first_chunks(ranks: Ranks, model: Path, width: int, height: int) -> list[int
 
     engine = engines.load(ranks, model, Layout())
     (stage,) = (stage for stage in engine.model.stages if stage.name == "decoding")
-    state = State(engines.request_for(engine, num_frames=13))
+    state = State(engines.request_for(engine, num_frames=13), inputs=engines.NOWHERE)
     state.latent = torch.zeros(1, 16, 4, height // 8, width // 8)
     with torch.no_grad():
         stage.run(state, Steps(engines.Recorder(), ranks))

@@ -43,6 +43,7 @@ def test_a_video_lies_where_it_was_asked_for(
     assert list(result.timings_s) == [
         "input_validation",
         "text_encoding",
+        "image_encoding",
         "latent_preparation",
         "timestep_preparation",
         "denoising",

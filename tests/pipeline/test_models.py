@@ -91,15 +91,18 @@ def test_a_directory_without_a_model_is_refused_by_name(rank_pools: Pools, tmp_p
 @pytest.mark.parametrize(
     ("index", "words"),
     [
-        ({"_class_name": "FluxPipeline"}, "is a FluxPipeline; families that can be served: Wan"),
-        ({}, "is a None; families that can be served: WanPipeline"),
+        ({"_class_name": "WanVACEPipeline"}, "is a WanVACEPipeline; families"),
+        ({"_class_name": "FluxPipeline"}, "is a FluxPipeline; families that can be served: "),
+        ({}, "is a None; families that can be served: "),
     ],
 )
 def test_a_family_that_is_not_known_is_refused_by_name(
     rank_pools: Pools, tmp_path: Path, index: dict[str, Any], words: str
 ) -> None:
     (tmp_path / "model_index.json").write_text(json.dumps(index))
-    assert words in rank_pools(1).one(refusal, tmp_path, Layout())
+    refused = rank_pools(1).one(refusal, tmp_path, Layout())
+    assert words in refused
+    assert "WanPipeline, WanImageToVideoPipeline" in refused
 
 
 @pytest.mark.parametrize("content", ["{", ""])
@@ -109,11 +112,20 @@ def test_a_broken_index_is_refused_by_name(rank_pools: Pools, tmp_path: Path, co
     assert words.startswith(f"cannot read model_index.json of {tmp_path}: ")
 
 
-def test_a_wan_2_2_is_refused_until_it_is_built(
-    rank_pools: Pools, tiny_wan: Path, tmp_path: Path
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("wan_i2v", {"workloads": ("i2v",), "max_images": 1, "width": 832, "guidance_scale": 5.0}),
+        ("wan_a14b", {"workloads": ("t2v", "t2i"), "guidance_scale": 4.0, "guidance_scale_2": 3.0}),
+        ("wan_a14b_i2v", {"workloads": ("i2v",), "guidance_scale": 3.5, "guidance_scale_2": 3.5}),
+        ("wan_ti2v", {"workloads": ("t2v", "t2i", "i2v"), "size_multiple": 32, "fps": 24}),
+    ],
+)
+def test_each_wan_has_the_card_of_its_kind(
+    rank_pools: Pools, tiny_families: Path, tmp_path: Path, name: str, words: dict[str, Any]
 ) -> None:
-    model = tmp_path / "wan2.2"
-    shutil.copytree(tiny_wan, model)
-    index = json.loads((model / "model_index.json").read_text())
-    (model / "model_index.json").write_text(json.dumps({**index, "expand_timesteps": True}))
-    assert "is a Wan2.2" in rank_pools(1).one(refusal, model, Layout())
+    model = tmp_path / name
+    shutil.copytree(tiny_families / name, model)
+    (model / "card.json").unlink()
+    loaded, _ = rank_pools(1).one(card, model, {})
+    assert loaded.model_dump(include=set(words)) == words

@@ -1,0 +1,43 @@
+"""Input images: files of anybody, opened with care."""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from pipeline.limits import RequestError
+
+FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "TIFF", "GIF")
+"""What Pillow may try; each further decoder would be one more way in for a hostile file."""
+
+
+def open_image(file: Path, max_pixels: int) -> Image.Image:
+    """Read the first frame of an image as RGB, turned as its EXIF orientation says.
+
+    Its size is read from the header and held against `max_pixels` before any pixel is decoded.
+
+    Raises:
+        RequestError: no image that can be read, or too many pixels.
+    """
+    try:
+        with warnings.catch_warnings():
+            # Pillow's own bound comes first for images beyond it, as a warning or an error.
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            with Image.open(file, formats=FORMATS) as image:
+                width, height = image.size
+                if width * height > max_pixels:
+                    raise RequestError(
+                        "image", f"{width}x{height}", f"may have at most {max_pixels} pixels"
+                    )
+                return ImageOps.exif_transpose(image).convert("RGB")
+    except (Image.DecompressionBombWarning, Image.DecompressionBombError):
+        raise RequestError("image", file.name, f"may have at most {max_pixels} pixels") from None
+    except UnidentifiedImageError:
+        known = ", ".join(FORMATS)
+        raise RequestError("image", file.name, f"must be an image: {known}") from None
+    except (OSError, SyntaxError, ValueError, EOFError) as error:
+        # What Pillow's decoders raise for broken files; a file that is not there, too.
+        reason = str(error).replace(str(file), file.name)
+        raise RequestError("image", file.name, f"cannot be read: {reason}") from None

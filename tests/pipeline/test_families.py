@@ -1,0 +1,168 @@
+"""Every family on one rank equals diffusers' own pipeline, and on many ranks equals itself on one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from PIL import Image
+
+from pipeline.layout import Layout
+from pipeline.parallel.ranks import Ranks
+from pipeline.request import INPUTS
+from tests.fixtures.ranks import RankPool
+from tests.pipeline import engines
+
+Pools = Callable[[int], RankPool]
+
+GUIDED: dict[str, Any] = {"guidance_scale": 5.0, "negative_prompt": "blue"}
+ONE = {**GUIDED, "images": ("a.png",)}
+EXPERTS = {**GUIDED, "guidance_scale_2": 3.0}
+
+CASES: dict[str, tuple[str, dict[str, Any]]] = {
+    "wan-i2v": ("wan_i2v", ONE),
+    "wan-a14b": ("wan_a14b", EXPERTS),
+    "wan-a14b-i2v": ("wan_a14b_i2v", {**EXPERTS, "images": ("a.png",)}),
+    "wan-ti2v-text": ("wan_ti2v", GUIDED),
+    "wan-ti2v-image": ("wan_ti2v", ONE),
+}
+
+TOLERANCE = 2e-5
+"""As in test_parity: float32 rounding over 4 steps, on a latent whose values are about 1."""
+
+each_case = pytest.mark.parametrize(("model", "params"), CASES.values(), ids=CASES)
+
+OTHERS: list[dict[str, Any]] = [
+    {"images": ("b.png",)},
+    {"negative_prompt": "green"},
+    {"guidance_scale_2": 1.5},
+]
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where the models lie, and a run's directory with its input images."""
+
+    models: Path
+    run: Path
+
+    @property
+    def inputs(self) -> Path:
+        return self.run / INPUTS
+
+
+@pytest.fixture(scope="module")
+def place(tiny_families: Path, tmp_path_factory: pytest.TempPathFactory) -> Place:
+    """Two input images, neither of the output's shape."""
+    folder = tmp_path_factory.mktemp("run")
+    (folder / INPUTS).mkdir()
+    draw = np.random.default_rng(0)
+    for name, size in (("a.png", (80, 96)), ("b.png", (64, 128))):
+        pixels = draw.integers(0, 256, (*size, 3), np.uint8)
+        Image.fromarray(pixels).save(folder / INPUTS / name)
+    return Place(tiny_families, folder)
+
+
+def oracle(ranks: Ranks, model: Path, folder: Path, params: dict[str, Any]) -> NDArray[np.uint8]:
+    """The frames of diffusers' own pipeline for the same request, uint8 [F, H, W, 3]."""
+    import torch
+    from diffusers import DiffusionPipeline, WanImageToVideoPipeline
+
+    request = engines.request_for(engines.load(ranks, model, Layout()), **params)
+    pipe: Any = DiffusionPipeline.from_pretrained(model)
+    images = [Image.open(folder / INPUTS / name) for name in request.images]
+    more: dict[str, Any] = {}
+    if images and type(pipe).__name__.startswith("Wan"):
+        pipe = WanImageToVideoPipeline(**pipe.components, **_wan_config(pipe))
+        more["image"] = images[0]
+    if request.guidance_scale_2 is not None:
+        more["guidance_scale_2"] = request.guidance_scale_2
+    pipe.set_progress_bar_config(disable=True)
+    output = pipe(
+        prompt=request.prompt,
+        negative_prompt=request.negative_prompt,
+        height=request.height,
+        width=request.width,
+        num_frames=request.num_frames,
+        num_inference_steps=request.num_inference_steps,
+        guidance_scale=request.guidance_scale,
+        generator=torch.Generator().manual_seed(request.seed),
+        output_type="np",
+        **more,
+    )
+    pixels: NDArray[np.uint8] = (output.frames[0] * 255).round().astype(np.uint8)
+    return pixels
+
+
+def _wan_config(pipe: Any) -> dict[str, Any]:
+    extra = (
+        {}
+        if "image_encoder" in pipe.components
+        else {
+            "image_encoder": None,
+            "image_processor": None,
+        }
+    )
+    return {
+        **extra,
+        "boundary_ratio": pipe.config.boundary_ratio,
+        "expand_timesteps": pipe.config.expand_timesteps,
+    }
+
+
+@each_case
+def test_one_rank_makes_diffusers_frames(
+    rank_pools: Pools, place: Place, model: str, params: dict[str, Any]
+) -> None:
+    """To one of 255 levels in a pixel of a thousand, for the reason that test_parity gives."""
+    path = place.models / model
+    ours = rank_pools(1).one(engines.frames, path, Layout(), place.run, params)
+    theirs = rank_pools(1).one(oracle, path, place.run, params)
+    apart = np.abs(ours.astype(int) - theirs.astype(int))
+    assert apart.max() <= 1
+    assert apart.mean() < 1e-3
+
+
+@each_case
+@pytest.mark.parametrize("layout", [Layout(ulysses=2), Layout(cfg=2)], ids=str)
+def test_two_ranks_make_what_one_makes(
+    rank_pools: Pools,
+    place: Place,
+    layout: Layout,
+    model: str,
+    params: dict[str, Any],
+) -> None:
+    path = place.models / model
+    one = rank_pools(1).one(engines.latent, path, Layout(), params, place.inputs)
+    by_rank = rank_pools(2).run(engines.latent, path, layout, params, place.inputs)
+    for latent in by_rank:
+        assert np.abs(latent - one).max() < TOLERANCE
+        np.testing.assert_array_equal(latent, by_rank[0])
+
+
+@pytest.mark.parametrize(
+    ("model", "params", "other"),
+    [
+        (model, params, params | other)
+        for model, params in CASES.values()
+        for other in OTHERS
+        if other.keys() <= params.keys()
+    ],
+)
+def test_what_the_client_gives_moves_the_latent_far_beyond_the_tolerance(
+    rank_pools: Pools,
+    place: Place,
+    model: str,
+    params: dict[str, Any],
+    other: dict[str, Any],
+) -> None:
+    """Else the tests above would pass with the thing they compare switched off."""
+    path = place.models / model
+    one = rank_pools(1).one(engines.latent, path, Layout(), params, place.inputs)
+    another = rank_pools(1).one(engines.latent, path, Layout(), other, place.inputs)
+    assert np.abs(another - one).max() > 100 * TOLERANCE
