@@ -7,8 +7,8 @@ from pathlib import Path
 
 from jobs.celery_app import make_celery
 from jobs.errors import SettingsError
+from jobs.exposure import is_loopback
 from jobs.settings import Settings
-from ops.stack.exposure import is_loopback
 from ops.stack.home import running
 
 SAVE_MS = 10_000

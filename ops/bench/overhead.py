@@ -26,7 +26,8 @@ from ops.local import LocalError, LocalService
 from ops.options import to_arguments
 from ops.progress import Shown, shown_progress
 from ops.stack.home import running
-from pipeline.generator import DiffGenerator
+from pipeline.gang.gang import GangError
+from pipeline.generator import DiffGenerator, GenerationError
 from pipeline.options import EngineOptions
 
 POLL_S = 0.01
@@ -61,11 +62,11 @@ def run_overhead(options: EngineOptions, jobs: int, json_file: Path | None) -> i
         shown("starting the service")
         try:
             samples = _through_the_service(options, WARM + jobs, shown)
-        except LocalError as error:
+            shown("the generator directly", percent=60)
+            direct_ms = _directly(options, WARM + jobs)
+        except (LocalError, GangError, GenerationError) as error:
             print(f"rushes: {error}", file=sys.stderr)
             return 1
-        shown("the generator directly", percent=60)
-        direct_ms = _directly(options, WARM + jobs)
     report(samples[WARM:], direct_ms[WARM:], json_file)
     return 0
 

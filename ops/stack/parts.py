@@ -14,8 +14,8 @@ from pathlib import Path
 from jobs.settings import Settings
 from ops.options import to_arguments
 from ops.stack import probes
-from ops.stack.exposure import reached_from_here
 from ops.stack.part import Part
+from ops.stack.ports import reached_from_here
 from ops.stack.redis_server import find_server, server_command
 from pipeline.options import EngineOptions
 

@@ -1,4 +1,4 @@
-"""TCP ports: a free one, and whether one is taken."""
+"""TCP addresses: a free port, whether one is taken, how one reaches a server from here."""
 
 from __future__ import annotations
 
@@ -30,3 +30,8 @@ def is_free(host: str, port: int) -> bool:
         except OSError:
             return False
     return True
+
+
+def reached_from_here(host: str) -> str:
+    """The address by which this machine reaches a server that listens on `host`."""
+    return {"0.0.0.0": LOOPBACK, "::": "::1"}.get(host, host)  # noqa: S104 - not bound to

@@ -6,8 +6,7 @@ import http.client
 import socket
 
 from jobs.settings import Settings
-from ops.stack.exposure import reached_from_here
-from ops.stack.ports import LOOPBACK
+from ops.stack.ports import LOOPBACK, reached_from_here
 
 PATIENCE_S = 1.0
 

@@ -16,14 +16,13 @@ from http.client import OK
 import click
 
 from jobs.errors import SettingsError
-from jobs.exposure import check_guarded, is_open
+from jobs.exposure import check_guarded, is_loopback, is_open
 from jobs.keys import Keys
 from jobs.settings import Settings
 from jobs.store import JobStore
 from ops.devices import place
 from ops.stack import parts, probes
 from ops.stack.embedded import server_of
-from ops.stack.exposure import is_loopback
 from ops.stack.foreign import check_redis, without_password
 from ops.stack.home import Home, Run
 from ops.stack.logs import Logs

@@ -1,6 +1,6 @@
 import socket
 
-from ops.stack.ports import LOOPBACK, free_port, is_free
+from ops.stack.ports import LOOPBACK, free_port, is_free, reached_from_here
 
 
 def test_a_port_in_use_is_not_free() -> None:
@@ -16,3 +16,9 @@ def test_a_port_in_use_is_not_free() -> None:
 def test_a_free_port_can_be_listened_on() -> None:
     with socket.create_server((LOOPBACK, free_port())):
         pass
+
+
+def test_an_address_for_all_is_reached_by_loopback() -> None:
+    assert reached_from_here("0.0.0.0") == "127.0.0.1"
+    assert reached_from_here("::") == "::1"
+    assert reached_from_here("10.0.0.7") == "10.0.0.7"
