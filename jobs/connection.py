@@ -16,6 +16,9 @@ from jobs.settings import Settings
 
 ANSWER_S = 3.0
 """How long one command may take: beyond the slowest fsync, below a client's patience."""
+CONNECTIONS = 32
+"""Of one process. Redis answers one command at a time: more would only wait there, each at the price
+of a connection."""
 
 _SCRIPTS = Path(__file__).parent / "scripts"
 
@@ -35,8 +38,10 @@ def connect(settings: Settings) -> redis.Redis:
         ExponentialBackoff(cap=0.2, base=0.05), 2, supported_errors=(redis.ConnectionError,)
     )
     try:
-        return redis.Redis.from_url(
+        pool = redis.BlockingConnectionPool.from_url(
             settings.redis_url,
+            max_connections=CONNECTIONS,
+            timeout=ANSWER_S,
             decode_responses=True,
             retry=retry,
             socket_timeout=ANSWER_S,
@@ -45,6 +50,7 @@ def connect(settings: Settings) -> redis.Redis:
         )
     except ValueError as error:
         raise SettingsError(f"RUSHES_REDIS_URL is malformed: {error}") from None
+    return redis.Redis(connection_pool=pool)
 
 
 @contextmanager

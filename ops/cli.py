@@ -159,6 +159,18 @@ def overhead(
     raise typer.Exit(run_overhead(chosen.engine, jobs, json_file))
 
 
+@bench.command("api")
+def bench_api(
+    seconds: Annotated[float, typer.Option(min=0.2, help="Of each measurement.")] = 5.0,
+    rounds: Annotated[int, typer.Option(min=1, help="Rounds to take the median of.")] = 3,
+    json_file: Annotated[Path | None, typer.Option("--json", help="Also write this file.")] = None,
+) -> None:
+    """Jobs that the API accepts beside a bare send_task loop; answers beside a no-op view."""
+    from ops.bench.api import run_api_bench
+
+    raise typer.Exit(run_api_bench(seconds, rounds, json_file))
+
+
 def main() -> None:
     """Entry point: what cannot be is one line and exit code 2, no traceback."""
     try:
