@@ -81,8 +81,8 @@ class Layout:
             raise ValueError(
                 f"num_gpus {num_gpus} is not divisible by dp {dp} x cfg {cfg} x tp {tp} = {dp * cfg * tp}"
             )
-        if heads is not None and heads % tp:
-            raise ValueError(f"{heads} heads do not divide by tp {tp}")
+        if heads is not None:
+            cls(tp=tp).check_heads(heads)
         sp = num_gpus // (dp * cfg * tp)
         if sp_degree is not None and sp_degree != sp:
             raise ValueError(
@@ -92,6 +92,19 @@ class Layout:
             sp, ulysses_degree, ring_degree, None if heads is None else heads // tp
         )
         return cls(cfg=cfg, ring=ring, ulysses=ulysses, tp=tp, dp=dp)
+
+    def check_heads(self, heads: int) -> None:
+        """Hold the layout against a transformer's number of attention heads.
+
+        Raises:
+            ValueError: they cannot be shared out; the message names degrees that can.
+        """
+        if heads % self.tp:
+            raise ValueError(f"{heads} heads do not divide by tp {self.tp}{_fits(heads)}")
+        own = heads // self.tp
+        if own % self.ulysses:
+            of = f" ({heads} / tp {self.tp})" if self.tp > 1 else ""
+            raise ValueError(f"{own} heads{of} do not divide by ulysses {self.ulysses}{_fits(own)}")
 
     def __str__(self) -> str:
         return (
@@ -112,12 +125,13 @@ def _split(sp: int, ulysses: int | None, ring: int | None, heads: int | None) ->
         raise ValueError(
             f"ulysses {ulysses} x ring {ring} must be the sequence parallel degree {sp}"
         )
-    if heads is not None and heads % ulysses:
-        fits = ", ".join(str(u) for u in _divisors(heads))
-        raise ValueError(
-            f"{heads} heads do not divide by ulysses {ulysses}; degrees that do: {fits}"
-        )
+    if heads is not None:
+        Layout(ulysses=ulysses).check_heads(heads)
     return ulysses, ring
+
+
+def _fits(heads: int) -> str:
+    return f"; degrees that do: {', '.join(str(degree) for degree in _divisors(heads))}"
 
 
 def _divisors(number: int) -> list[int]:

@@ -11,7 +11,6 @@ from typing import Any
 
 import torch
 from diffusers import WanImageToVideoPipeline
-from diffusers.models.attention_dispatch import dispatch_attention_fn
 from diffusers.models.autoencoders.autoencoder_kl_wan import WanCausalConv3d, unpatchify
 from diffusers.utils import logging as diffusers_logging
 from transformers.utils import logging as transformers_logging
@@ -22,12 +21,10 @@ from pipeline.models.card import make_card
 from pipeline.models.model import Model
 from pipeline.models.wan_card import Geometry, card_defaults
 from pipeline.models.wan_denoising import Experts, FirstFrame, beside, image_encoder, predictor
+from pipeline.models.wan_parallel import spread
 from pipeline.options import EngineOptions
 from pipeline.parallel.cfg import Guidance
 from pipeline.parallel.ranks import Ranks
-from pipeline.parallel.sequence import SequenceParallel
-from pipeline.parallel.ulysses import Attend
-from pipeline.parallel.usp import spread
 from pipeline.stages.decoding import Decoding
 from pipeline.stages.denoising import Denoising
 from pipeline.stages.image import ImageEncoding
@@ -63,16 +60,10 @@ def load(options: EngineOptions, layout: Layout, ranks: Ranks) -> Model:
         options.model_path,
         dtype={"default": dtype, "vae": torch.float32, "image_encoder": torch.float32},
     )
-    heads = pipe.transformer.config.num_attention_heads
-    if heads % layout.ulysses:
-        fits = ", ".join(str(degree) for degree in range(1, heads + 1) if heads % degree == 0)
-        raise ValueError(
-            f"{heads} heads do not divide by ulysses {layout.ulysses}; degrees that do: {fits}"
-        )
+    layout.check_heads(pipe.transformer.config.num_attention_heads)
     experts = Experts.of(pipe)
-    sequence = SequenceParallel.of(mesh)
     for transformer in experts.all:
-        share_tokens(transformer, sequence, ranks)
+        spread(transformer, mesh, ranks)
     guidance = Guidance(mesh.get_group("cfg"))
     geometry = Geometry.of(pipe)
     first = FirstFrame(geometry) if pipe.config.expand_timesteps else None
@@ -97,70 +88,6 @@ def load(options: EngineOptions, layout: Layout, ranks: Ranks) -> Model:
             Decoding(_decoder(pipe.vae, geometry, first), ranks),
         ),
     )
-
-
-def share_tokens(transformer: Any, sequence: SequenceParallel, ranks: Ranks) -> None:
-    """Spread the transformer's tokens over the ranks of `sequence`, its self-attention by USP.
-
-    Cross-attention stays as it is: each rank has its own tokens' queries and the whole text.
-    """
-    sequence.apply(transformer, transformer._cp_plan)
-    attend = spread(
-        _attend,
-        sequence,
-        ranks,
-        head_width=transformer.config.attention_head_dim,
-        dtype=transformer.blocks[0].attn1.to_q.weight.dtype,
-    )
-    transformer.set_attn_processor(
-        {
-            name: SelfAttention(attend) if name.endswith("attn1.processor") else processor
-            for name, processor in transformer.attn_processors.items()
-        }
-    )
-
-
-class SelfAttention:
-    """Wan's self-attention, as in diffusers' WanAttnProcessor, around any way to attend."""
-
-    def __init__(self, attend: Attend) -> None:
-        self._attend = attend
-
-    def __call__(
-        self,
-        attn: Any,
-        hidden_states: torch.Tensor,
-        encoder_hidden_states: None,
-        attention_mask: None,
-        rotary_emb: tuple[torch.Tensor, torch.Tensor],
-    ) -> torch.Tensor:
-        """Attend from this rank's tokens to all tokens: [B, l, width] to the same.
-
-        `rotary_emb` is cosines and sines of this rank's tokens, [1, l, 1, D]. Text and mask are in
-        diffusers' signature; self-attention has neither.
-        """
-        del encoder_hidden_states, attention_mask
-        query = torch.unflatten(attn.norm_q(attn.to_q(hidden_states)), 2, (attn.heads, -1))
-        key = torch.unflatten(attn.norm_k(attn.to_k(hidden_states)), 2, (attn.heads, -1))
-        value = torch.unflatten(attn.to_v(hidden_states), 2, (attn.heads, -1))
-        query, key = _rotate(query, *rotary_emb), _rotate(key, *rotary_emb)
-        attended = self._attend(query, key, value).flatten(2, 3).type_as(query)
-        linear, dropout = attn.to_out
-        output: torch.Tensor = dropout(linear(attended))
-        return output
-
-
-def _attend(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
-    output: torch.Tensor = dispatch_attention_fn(query, key, value)
-    return output
-
-
-def _rotate(heads: torch.Tensor, cosines: torch.Tensor, sines: torch.Tensor) -> torch.Tensor:
-    """Turn the even and odd halves of [B, l, H, D] by their position (RoPE, arXiv:2104.09864)."""
-    even, odd = torch.unflatten(heads, -1, (-1, 2)).unbind(-1)
-    cos, sin = cosines[..., 0::2], sines[..., 1::2]
-    rotated = torch.stack((even * cos - odd * sin, even * sin + odd * cos), dim=-1)
-    return rotated.flatten(-2).type_as(heads)
 
 
 def _text_encoder(

@@ -76,15 +76,10 @@ class Ranks:
         Ranks are numbered as `Layout` documents.
 
         Raises:
-            ValueError: the layout is of another size, or of degrees that are not built yet.
+            ValueError: the layout is of another size.
         """
         if layout.gang_size != self.world_size:
             raise ValueError(f"a gang of {self.world_size} ranks cannot be laid out as {layout}")
-        if layout.tp > 1:
-            raise ValueError(
-                f"tp degree {layout.tp} is not built yet: it comes with the pipeline issue (4); use "
-                "ulysses, ring and cfg"
-            )
         mesh = init_device_mesh(
             self.device.type,
             (layout.cfg, layout.ring, layout.ulysses, layout.tp),

@@ -75,7 +75,7 @@ def spread_attention(ranks: Ranks, batch: int, tokens: int) -> float:
     """The largest difference between Ulysses and attention on one rank, over this rank's tokens."""
     import torch
 
-    from pipeline.models.wan import _attend
+    from pipeline.models.wan_parallel import attend_alone
     from pipeline.parallel.sequence import SequenceParallel
     from pipeline.parallel.ulysses import ulysses
 
@@ -83,8 +83,8 @@ def spread_attention(ranks: Ranks, batch: int, tokens: int) -> float:
     torch.manual_seed(0)
     whole = [torch.randn(batch, tokens, 6, 8) for _ in range(3)]
     pieces = [sequence.split(tensor, 1) for tensor in whole]
-    expected = sequence.split(_attend(*whole), 1)
-    return float((ulysses(_attend, sequence)(*pieces) - expected).abs().max())
+    expected = sequence.split(attend_alone(*whole), 1)
+    return float((ulysses(attend_alone, sequence)(*pieces) - expected).abs().max())
 
 
 @pytest.mark.parametrize(("batch", "tokens"), [(1, 31), (2, 32), (1, 3)])
@@ -101,7 +101,7 @@ def spread_transformer(ranks: Ranks, per_token_time: bool) -> dict[str, Any]:
     import torch
     from diffusers import WanTransformer3DModel
 
-    from pipeline.models.wan import share_tokens
+    from pipeline.models.wan_parallel import share_tokens
     from pipeline.parallel.sequence import SequenceParallel
 
     torch.manual_seed(0)

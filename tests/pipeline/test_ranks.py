@@ -65,7 +65,6 @@ def test_sp_is_ring_x_ulysses_flattened(rank_pools: Pools) -> None:
 @pytest.mark.parametrize(
     ("layout", "words"),
     [
-        (Layout(tp=2), "tp degree 2 is not built yet"),
         (Layout(ulysses=4), "a gang of 2 ranks cannot be laid out as 4 = dp 1"),
     ],
 )

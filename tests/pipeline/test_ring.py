@@ -20,7 +20,7 @@ def spread_attention(ranks: Ranks, layout: Layout, tokens: int, form: str) -> di
     """How far the ring is from attention on one rank over this rank's tokens, and its blocks."""
     import torch
 
-    from pipeline.models.wan import _attend
+    from pipeline.models.wan_parallel import attend_alone
     from pipeline.parallel import lse, shift
     from pipeline.parallel.ring import ring
     from pipeline.parallel.sequence import SequenceParallel
@@ -30,7 +30,7 @@ def spread_attention(ranks: Ranks, layout: Layout, tokens: int, form: str) -> di
     torch.manual_seed(0)
     whole = [torch.randn(2, tokens, 6, 8) for _ in range(3)]
     pieces = [sequence.split(tensor, 1) for tensor in whole]
-    expected = sequence.split(_attend(*whole), 1)
+    expected = sequence.split(attend_alone(*whole), 1)
     seen: list[int] = []
     own = lse.operator(ranks.platform.lse_operators[0])
 
