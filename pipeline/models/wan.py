@@ -25,6 +25,7 @@ from pipeline.models.wan_parallel import spread
 from pipeline.options import EngineOptions
 from pipeline.parallel.cfg import Guidance
 from pipeline.parallel.ranks import Ranks
+from pipeline.parallel.sharding import shard_mesh
 from pipeline.stages.decoding import Decoding
 from pipeline.stages.denoising import Denoising
 from pipeline.stages.image import ImageEncoding
@@ -62,8 +63,9 @@ def load(options: EngineOptions, layout: Layout, ranks: Ranks) -> Model:
     )
     layout.check_heads(pipe.transformer.config.num_attention_heads)
     experts = Experts.of(pipe)
+    shards = shard_mesh(ranks, options.hsdp_shard_dim) if options.use_fsdp_inference else None
     for transformer in experts.all:
-        spread(transformer, mesh, ranks)
+        spread(transformer, mesh, ranks, shards)
     guidance = Guidance(mesh.get_group("cfg"))
     geometry = Geometry.of(pipe)
     first = FirstFrame(geometry) if pipe.config.expand_timesteps else None

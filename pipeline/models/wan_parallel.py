@@ -14,6 +14,7 @@ from torch.distributed.device_mesh import DeviceMesh
 from pipeline.parallel import usp
 from pipeline.parallel.ranks import Ranks
 from pipeline.parallel.sequence import SequenceParallel
+from pipeline.parallel.sharding import shard_weights
 from pipeline.parallel.tensor import WidthNorm, share_linears
 from pipeline.parallel.ulysses import Attend
 
@@ -40,14 +41,24 @@ _IMAGE_LINEARS = {
 _NORMS = ("norm_q", "norm_k", "norm_added_k")
 
 
-def spread(transformer: Any, mesh: DeviceMesh, ranks: Ranks) -> None:
+def spread(
+    transformer: Any, mesh: DeviceMesh, ranks: Ranks, shards: DeviceMesh | None = None
+) -> None:
     """Spread the transformer over the gang's groups. Every rank must call it.
+
+    Args:
+        transformer: in CPU memory, as it was loaded.
+        mesh: the gang's.
+        ranks: the gang.
+        shards: who shares the weights, if they are to be sharded.
 
     Raises:
         ValueError: what the device or the model's width does not allow.
     """
     share_width(transformer, mesh["tp"])
     share_tokens(transformer, SequenceParallel.of(mesh), ranks)
+    if shards is not None:
+        shard_weights(transformer, transformer.blocks, shards)
 
 
 def share_width(transformer: Any, mesh: DeviceMesh) -> None:

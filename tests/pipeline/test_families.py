@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ from PIL import Image
 
 from pipeline.layout import Layout
 from pipeline.parallel.ranks import Ranks
-from pipeline.request import INPUTS
+from pipeline.request import INPUTS, Request
 from tests.fixtures.ranks import RankPool
 from tests.pipeline import engines
 
@@ -23,6 +23,8 @@ Pools = Callable[[int], RankPool]
 GUIDED: dict[str, Any] = {"guidance_scale": 5.0, "negative_prompt": "blue"}
 ONE = {**GUIDED, "images": ("a.png",)}
 EXPERTS = {**GUIDED, "guidance_scale_2": 3.0}
+SMALL: dict[str, Any] = {"width": 48, "height": 80, "num_inference_steps": 4}
+"""15 tokens: pieces of 8 and 7 on two ranks."""
 
 CASES: dict[str, tuple[str, dict[str, Any]]] = {
     "wan-i2v": ("wan_i2v", ONE),
@@ -30,6 +32,10 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
     "wan-a14b-i2v": ("wan_a14b_i2v", {**EXPERTS, "images": ("a.png",)}),
     "wan-ti2v-text": ("wan_ti2v", GUIDED),
     "wan-ti2v-image": ("wan_ti2v", ONE),
+    "flux2-base-t2i": ("flux2_base", {**SMALL, "guidance_scale": 4.0}),
+    "flux2-base-i2i": ("flux2_base", {**SMALL, "guidance_scale": 4.0, "images": ("a.png",)}),
+    "flux2-distilled-t2i": ("flux2_distilled", SMALL),
+    "flux2-distilled-i2i": ("flux2_distilled", {**SMALL, "images": ("a.png", "b.png")}),
 }
 
 TOLERANCE = 2e-5
@@ -39,8 +45,9 @@ each_case = pytest.mark.parametrize(("model", "params"), CASES.values(), ids=CAS
 
 OTHERS: list[dict[str, Any]] = [
     {"images": ("b.png",)},
-    {"negative_prompt": "green"},
     {"guidance_scale_2": 1.5},
+    {"guidance_scale": 2.0},
+    {"prompt": "a blue square"},
 ]
 
 
@@ -71,18 +78,20 @@ def place(tiny_families: Path, tmp_path_factory: pytest.TempPathFactory) -> Plac
 def oracle(ranks: Ranks, model: Path, folder: Path, params: dict[str, Any]) -> NDArray[np.uint8]:
     """The frames of diffusers' own pipeline for the same request, uint8 [F, H, W, 3]."""
     import torch
-    from diffusers import DiffusionPipeline, WanImageToVideoPipeline
+    from diffusers import DiffusionPipeline, Flux2KleinPipeline, WanImageToVideoPipeline
 
     request = engines.request_for(engines.load(ranks, model, Layout()), **params)
     pipe: Any = DiffusionPipeline.from_pretrained(model)
+    pipe.set_progress_bar_config(disable=True)
     images = [Image.open(folder / INPUTS / name) for name in request.images]
+    if isinstance(pipe, Flux2KleinPipeline):
+        return _flux2(pipe, request, images)
     more: dict[str, Any] = {}
-    if images and type(pipe).__name__.startswith("Wan"):
+    if images:
         pipe = WanImageToVideoPipeline(**pipe.components, **_wan_config(pipe))
         more["image"] = images[0]
     if request.guidance_scale_2 is not None:
         more["guidance_scale_2"] = request.guidance_scale_2
-    pipe.set_progress_bar_config(disable=True)
     output = pipe(
         prompt=request.prompt,
         negative_prompt=request.negative_prompt,
@@ -96,6 +105,24 @@ def oracle(ranks: Ranks, model: Path, folder: Path, params: dict[str, Any]) -> N
         **more,
     )
     pixels: NDArray[np.uint8] = (output.frames[0] * 255).round().astype(np.uint8)
+    return pixels
+
+
+def _flux2(pipe: Any, request: Request, images: Sequence[Image.Image]) -> NDArray[np.uint8]:
+    import torch
+
+    output = pipe(
+        prompt=request.prompt,
+        image=list(images) or None,
+        height=request.height,
+        width=request.width,
+        num_inference_steps=request.num_inference_steps,
+        guidance_scale=request.guidance_scale,
+        generator=torch.Generator().manual_seed(request.seed),
+        text_encoder_out_layers=(1, 2, 3),
+        output_type="np",
+    )
+    pixels: NDArray[np.uint8] = (output.images * 255).round().astype(np.uint8)
     return pixels
 
 
@@ -145,13 +172,25 @@ def test_two_ranks_make_what_one_makes(
         np.testing.assert_array_equal(latent, by_rank[0])
 
 
+@pytest.mark.parametrize("layout", [Layout(ring=2), Layout(tp=2)], ids=str)
+@pytest.mark.parametrize("case", ["wan-i2v", "wan-ti2v-image", "flux2-base-i2i"])
+def test_ring_and_tensor_parallelism_know_every_kind_of_attention(
+    rank_pools: Pools, place: Place, layout: Layout, case: str
+) -> None:
+    model, params = CASES[case]
+    path = place.models / model
+    one = rank_pools(1).one(engines.latent, path, Layout(), params, place.inputs)
+    for latent in rank_pools(2).run(engines.latent, path, layout, params, place.inputs):
+        assert np.abs(latent - one).max() < TOLERANCE
+
+
 @pytest.mark.parametrize(
     ("model", "params", "other"),
     [
         (model, params, params | other)
         for model, params in CASES.values()
         for other in OTHERS
-        if other.keys() <= params.keys()
+        if other.keys() <= {*params, "prompt"}
     ],
 )
 def test_what_the_client_gives_moves_the_latent_far_beyond_the_tolerance(
