@@ -3,8 +3,12 @@
 import re
 from pathlib import Path
 
+from api.app import create_app
+from jobs.artifacts import open_artifacts
 from jobs.settings import Settings
 from jobs.states import EDGES, TERMINAL, State
+from jobs.store import JobStore
+from jobs.workers import Workers
 from ops.settings_page import page
 
 ROOT = Path(__file__).parents[2]
@@ -42,6 +46,23 @@ def test_the_state_diagram_is_the_table() -> None:
     ends = {(state.value, "[*]", "") for state in TERMINAL}
     assert set(drawn) == table | start | ends
     assert len(drawn) == len(set(drawn))
+
+
+def test_the_api_page_names_every_route_and_no_other(tmp_path: Path) -> None:
+    settings = Settings(home=tmp_path, redis_url="redis://127.0.0.1:1/0")
+    store = JobStore.connect(settings)
+    app = create_app(settings, store, Workers(store), open_artifacts(settings))
+    served = {
+        (method, rule.rule.replace("<job_id>", "{id}"))
+        for rule in app.url_map.iter_rules()
+        for method in (rule.methods or set()) - {"HEAD", "OPTIONS"}
+    }
+    text = (DOCS / "API.md").read_text()
+    named = set(re.findall(r"`(GET|POST|DELETE) (/[^`]*)`", text))
+    # "`GET /v1/images` and below": what each kind of job has, see the videos' rows.
+    below = {(method, path) for method, path in served if path.startswith("/v1/images/{id}")}
+    assert {(method, path.replace("images", "videos")) for method, path in below} <= named
+    assert named == served - below
 
 
 def test_every_local_link_leads_somewhere() -> None:
