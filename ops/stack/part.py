@@ -48,18 +48,28 @@ class Child:
     started: float = 0.0
 
     def start(self) -> int:
-        """Start the process in a session of its own; returns a descriptor to read its output from."""
+        """Start the process in a session of its own; returns a descriptor to read its output from.
+
+        Raises:
+            OSError: there is no memory or descriptor for it now; the next try is due later.
+        """
         self.started = time.monotonic()
         reader, writer = os.pipe()
-        self.process = subprocess.Popen(
-            bound(self.part.command),
-            env=dict(self.part.env),
-            stdin=subprocess.DEVNULL,
-            stdout=writer,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-        )
-        os.close(writer)
+        try:
+            self.process = subprocess.Popen(
+                bound(self.part.command),
+                env=dict(self.part.env),
+                stdin=subprocess.DEVNULL,
+                stdout=writer,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+        except OSError:
+            os.close(reader)
+            self._back_off()
+            raise
+        finally:
+            os.close(writer)
         return reader
 
     def reap(self) -> int | None:
@@ -73,10 +83,7 @@ class Child:
         self._kill_group()
         code = self.process.wait()
         self.process = None
-        if time.monotonic() - self.started > STEADY_S:
-            self.deaths = 0
-        self.due = time.monotonic() + BACKOFF_S[min(self.deaths, len(BACKOFF_S) - 1)]
-        self.deaths += 1
+        self._back_off()
         return code
 
     def terminate(self) -> None:
@@ -90,6 +97,13 @@ class Child:
             self._kill_group()
             self.process.wait()
             self.process = None
+
+    def _back_off(self) -> None:
+        now = time.monotonic()
+        if now - self.started > STEADY_S:
+            self.deaths = 0
+        self.due = now + BACKOFF_S[min(self.deaths, len(BACKOFF_S) - 1)]
+        self.deaths += 1
 
     def _kill_group(self) -> None:
         if self.process is not None:

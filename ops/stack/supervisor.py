@@ -19,7 +19,7 @@ from ops.stack.signals import Signals
 TICK_S = 0.1
 PROBE_S = 0.25
 REFUSED = 2
-"""Exit code of a part that cannot run as configured: starting it again would not help."""
+"""Exit code of a part that cannot run as configured: at start-up, trying again would not help."""
 
 
 class Supervisor:
@@ -33,9 +33,10 @@ class Supervisor:
         self._selector = selectors.DefaultSelector()
         self._stops = 0
         self._code = 0
+        self._up = False
 
     def run(self, on_ready: Callable[[], None]) -> int:
-        """Until a stop signal, or a part refuses to start. Returns the exit code.
+        """Until a stop signal, or a part refuses to start up at all. Returns the exit code.
 
         A first stop signal stops in order, a second one kills.
         """
@@ -43,6 +44,7 @@ class Supervisor:
             self._selector.register(signals, selectors.EVENT_READ, partial(self._count, signals))
             try:
                 if all(self._start(stage) for stage in self._stages):
+                    self._up = True
                     on_ready()
                     while not self._stops:
                         self._turn()
@@ -92,7 +94,7 @@ class Supervisor:
                 continue
             name = child.part.name
             self._pass_on(0)  # its last words before ours
-            if code == REFUSED:
+            if code == REFUSED and not self._up:
                 self.say(f"{name} cannot run like this (its last line says why): stopping")
                 self._code = REFUSED
                 self._stops = max(self._stops, 1)
@@ -101,8 +103,12 @@ class Supervisor:
                 self.say(f"{name} {_ended(code)}; starts again in {wait_s:.1f} s")
 
     def _launch(self, child: Child) -> None:
-        output = child.start()
         name = child.part.name
+        try:
+            output = child.start()
+        except OSError as error:
+            self.say(f"{name} cannot be started now: {error}")
+            return
         self._selector.register(output, selectors.EVENT_READ, partial(self._forward, name, output))
 
     def _pass_on(self, timeout_s: float) -> bool:

@@ -104,6 +104,19 @@ def test_exit_code_two_is_not_tried_again(tmp_path: Path) -> None:
     assert (tmp_path / "order").read_text().splitlines() == ["base starts", "base stops"]
 
 
+def test_once_all_is_up_exit_code_two_is_a_death_like_any_other(tmp_path: Path) -> None:
+    script = (
+        '[ -e "$FOLDER/again" ] && { touch "$FOLDER/back"; exec sleep 600; }; '
+        'touch "$FOLDER/again" "$FOLDER/moody.ready"; '
+        'while ! [ -e "$FOLDER/go" ]; do sleep 0.05; done; exit 2'
+    )
+    with supervised(tmp_path, [("moody", script, 5.0)]) as process:
+        wait_for(lambda: said(tmp_path, "all ready"), "all are ready")
+        (tmp_path / "go").touch()
+        wait_for((tmp_path / "back").exists, "it is started again")
+        assert process.poll() is None
+
+
 def test_kills_a_part_that_does_not_stop(tmp_path: Path) -> None:
     name, script, _ = stubborn("deaf")
     with supervised(tmp_path, [(name, script, 0.3)]) as process:
