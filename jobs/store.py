@@ -7,6 +7,7 @@ and is the only way a state changes; `jobs/scripts/prelude.lua` lists the keys.
 from __future__ import annotations
 
 import dataclasses
+import json
 import threading
 import time
 from collections.abc import Iterator, Sequence
@@ -174,7 +175,8 @@ class JobStore:
         found = self.scripts("look", job_id, owner or "")
         if found is None:
             raise NotFound(f"no job {job_id!r}")
-        return _look(found)
+        text, standing = found
+        return Look(decode(json.loads(text)), _standing(standing))
 
     def queued(self) -> int:
         """How many jobs wait, all owners and models together."""
@@ -321,13 +323,17 @@ def _text(value: object) -> str:
 
 
 def _look(found: Sequence[list[str]]) -> Look:
-    record, (position, owners, pace_s) = found
-    standing = Standing(
+    record, standing = found
+    return Look(decode(pairs(record)), _standing(standing))
+
+
+def _standing(found: Sequence[str]) -> Standing:
+    position, owners, pace_s = found
+    return Standing(
         queue_position=int(position) if position else None,
         owners=int(owners),
         pace_s=float(pace_s) if pace_s else None,
     )
-    return Look(decode(pairs(record)), standing)
 
 
 def _refusal(answer: str, rest: Sequence[str], max_queued: int, quota: Quota) -> RushesError:
