@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Annotated, Any, Concatenate, ParamSpec, TypeVar
 
 import typer
+from pydantic import ValidationError
 
 from jobs.settings import LogLevel, Settings, load_settings
 from pipeline.options import Device, DType, EngineOptions
@@ -57,8 +58,8 @@ def _degree(text: str) -> Any:
     return _option("Layout", text, min=1, metavar="N")
 
 
-def _memory(text: str) -> Any:
-    return _option("Memory", text)
+def _memory(text: str, **more: Any) -> Any:
+    return _option("Memory", text, **more)
 
 
 def _service(text: str, **more: Any) -> Any:
@@ -128,8 +129,12 @@ def _choose(
     pin_cpu_memory: Annotated[
         bool, _memory("Lock offloaded weights in CPU memory, for faster transfers.")
     ] = False,
-    use_fsdp_inference: Annotated[bool, later("Shard weights over the gang.")] = False,
-    hsdp_shard_dim: Annotated[int | None, later("Ranks that share one copy.")] = None,
+    use_fsdp_inference: Annotated[
+        bool, _memory("Shard the transformer's weights over the gang.")
+    ] = False,
+    hsdp_shard_dim: Annotated[
+        int | None, _memory("Ranks that hold one copy of sharded weights. Omitted: all.", min=1)
+    ] = None,
     host: Annotated[str | None, _service("Address to listen on [RUSHES_HOST, 127.0.0.1].")] = None,
     port: Annotated[
         int | None, _service("Port to listen on [RUSHES_PORT, 30000].", min=1, max=65535)
@@ -138,7 +143,6 @@ def _choose(
         LogLevel | None, _service("How much every process says [RUSHES_LOG_LEVEL, info].")
     ] = None,
 ) -> Chosen:
-    del use_fsdp_inference, hsdp_shard_dim
     if model_path is None:
         if not (DEMO_MODEL / "model_index.json").exists():
             raise Refused(f"no demo model in {DEMO_MODEL}: give --model-path")
@@ -150,28 +154,34 @@ def _choose(
                 f"--model-path {model_path} is no Diffusers directory: no model_index.json"
             )
         model_path = str(directory)
-    engine = EngineOptions(
-        model_path=model_path,
-        served_model_name=served_model_name,
-        workload_type=workload_type,
-        num_gpus=num_gpus,
-        dp_size=dp_size,
-        sp_degree=sp_degree,
-        ulysses_degree=ulysses_degree,
-        ring_degree=ring_degree,
-        tp_size=tp_size,
-        enable_cfg_parallel=enable_cfg_parallel,
-        device=device,
-        dtype=dtype,
-        attention_backend=attention_backend,
-        text_encoder_cpu_offload=text_encoder_cpu_offload,
-        image_encoder_cpu_offload=image_encoder_cpu_offload,
-        vae_cpu_offload=vae_cpu_offload,
-        dit_cpu_offload=dit_cpu_offload,
-        pin_cpu_memory=pin_cpu_memory,
-        enable_torch_compile=enable_torch_compile,
-        profile=None if profile is None else str(profile.absolute()),
-    )
+    try:
+        engine = EngineOptions(
+            model_path=model_path,
+            served_model_name=served_model_name,
+            workload_type=workload_type,
+            num_gpus=num_gpus,
+            dp_size=dp_size,
+            sp_degree=sp_degree,
+            ulysses_degree=ulysses_degree,
+            ring_degree=ring_degree,
+            tp_size=tp_size,
+            enable_cfg_parallel=enable_cfg_parallel,
+            device=device,
+            dtype=dtype,
+            attention_backend=attention_backend,
+            text_encoder_cpu_offload=text_encoder_cpu_offload,
+            image_encoder_cpu_offload=image_encoder_cpu_offload,
+            vae_cpu_offload=vae_cpu_offload,
+            dit_cpu_offload=dit_cpu_offload,
+            pin_cpu_memory=pin_cpu_memory,
+            use_fsdp_inference=use_fsdp_inference,
+            hsdp_shard_dim=hsdp_shard_dim,
+            enable_torch_compile=enable_torch_compile,
+            profile=None if profile is None else str(profile.absolute()),
+        )
+    except ValidationError as error:
+        words = "; ".join(problem["msg"] for problem in error.errors())
+        raise Refused(words.removeprefix("Value error, ")) from None
     return Chosen(engine, load_settings(host=host, port=port, log_level=log_level))
 
 

@@ -21,19 +21,12 @@ from pipeline.gang.dispatcher import Dispatcher
 from pipeline.gang.gang import Gang, GangDied, GangError
 from pipeline.gang.placement import gang_envs, plan, probe
 from pipeline.gang.protocol import Done, Failed, Progress, Run, RunItem
+from pipeline.inputs import ImageInput, as_list, names_of, write_inputs
 from pipeline.layout import Layout
 from pipeline.limits import ModelCard, RequestError
 from pipeline.options import Device, DType, EngineOptions
-from pipeline.outputs import plan_paths
-from pipeline.request import Params, Request, parse, resolve
-
-LATER_OPTIONS = frozenset(
-    {
-        "use_fsdp_inference",
-        "hsdp_shard_dim",
-    }
-)
-LATER_PARAMETERS = frozenset({"image", "image_path"})
+from pipeline.outputs import in_format_of, plan_paths
+from pipeline.request import INPUTS, Fidelity, ImageFormat, Params, Request, parse, resolve
 
 
 class Output(TypedDict):
@@ -110,19 +103,17 @@ class DiffGenerator:
         vae_cpu_offload: bool = False,
         dit_cpu_offload: bool = False,
         pin_cpu_memory: bool = False,
+        use_fsdp_inference: bool = False,
+        hsdp_shard_dim: int | None = None,
         enable_torch_compile: bool = False,
         profile: str | Path | None = None,
-        **others: object,
     ) -> Self:
         """Load a model: a Diffusers directory or hub id. The options are those of `rushes serve`.
 
         Raises:
-            TypeError: an unknown option, by name.
-            NotImplementedError: an option that is not built yet, by name.
             ValueError: degrees that do not fit the devices, with the numbers.
             GangError: the device is not there, or a gang could not start.
         """
-        _refuse(others, LATER_OPTIONS)
         return cls(
             EngineOptions(
                 model_path=str(model_path),
@@ -143,6 +134,8 @@ class DiffGenerator:
                 vae_cpu_offload=vae_cpu_offload,
                 dit_cpu_offload=dit_cpu_offload,
                 pin_cpu_memory=pin_cpu_memory,
+                use_fsdp_inference=use_fsdp_inference,
+                hsdp_shard_dim=hsdp_shard_dim,
                 enable_torch_compile=enable_torch_compile,
                 profile=None if profile is None else str(Path(profile).absolute()),
             )
@@ -152,6 +145,7 @@ class DiffGenerator:
         self,
         prompt: str | Sequence[str],
         *,
+        image: ImageInput | Sequence[ImageInput] | None = None,
         negative_prompt: str | None = None,
         num_frames: int | None = None,
         height: int | None = None,
@@ -159,18 +153,22 @@ class DiffGenerator:
         fps: int | None = None,
         num_inference_steps: int | None = None,
         guidance_scale: float | None = None,
+        guidance_scale_2: float | None = None,
         seed: int | None = None,
         num_outputs: int = 1,
+        output_format: ImageFormat | None = None,
+        fidelity: Fidelity = "exact",
         return_frames: bool = False,
         save_output: bool = True,
         output_path: str | Path = "outputs",
         on_progress: Callable[[int, Progress], None] | None = None,
-        **others: object,
     ) -> Output | list[Output]:
         """Generate, and wait.
 
         Args:
             prompt: one, or several.
+            image: to start from, for models that take one or several: a path, a PIL image or an
+                array, uint8 [H, W, 3]; the same for every output.
             negative_prompt: what to steer away from.
             num_frames: 1 makes an image. What is omitted here and below is the model's default.
             height: pixels.
@@ -178,27 +176,29 @@ class DiffGenerator:
             fps: frames a second of the file.
             num_inference_steps: denoising steps.
             guidance_scale: weight of the prompt (classifier-free guidance, arXiv:2207.12598).
+            guidance_scale_2: the same for the low-noise steps of a model with two experts.
             seed: of the first output of each prompt; the next ones count up. Omitted: random ones.
             num_outputs: outputs a prompt.
+            output_format: png, jpeg or webp, of an image; omitted: what `output_path` ends in, or png.
+            fidelity: how far shortcuts may go; without effect until step caches exist.
             return_frames: give the frames too, uint8 [F, H, W, 3].
             save_output: keep the file under `output_path`.
-            output_path: a file (.mp4, .png), numbered if there are several, or a directory.
+            output_path: a file (.mp4, .png, .jpg, .webp), numbered if there are several, or a directory.
             on_progress: called with the output's place in the list, on a thread of its own gang.
-            **others: parameters that are refused, so that each is named.
 
         Returns:
             One output for one prompt and one output, else a list, prompt by prompt.
 
         Raises:
-            TypeError: an unknown parameter, by name.
-            NotImplementedError: a parameter that is not built yet, by name.
-            RequestError: a value outside the model's limits; then nothing was generated.
+            RequestError: a value outside the model's limits, an image that cannot be read; then
+                nothing was generated.
             GenerationError: after everything else is saved, if an output failed.
         """
-        _refuse(others, LATER_PARAMETERS)
+        images = as_list(image)
         requests = self._requests(
             [prompt] if isinstance(prompt, str) else list(prompt),
             num_outputs,
+            names_of(images),
             {
                 "negative_prompt": negative_prompt,
                 "num_frames": num_frames,
@@ -207,11 +207,16 @@ class DiffGenerator:
                 "fps": fps,
                 "num_inference_steps": num_inference_steps,
                 "guidance_scale": guidance_scale,
+                "guidance_scale_2": guidance_scale_2,
                 "seed": seed,
+                "output_format": output_format,
+                "fidelity": fidelity,
             },
         )
+        if output_format is None:
+            requests = [in_format_of(output_path, request) for request in requests]
         paths = plan_paths(output_path, requests) if save_output else [None] * len(requests)
-        runs = [self._run(request, return_frames=return_frames) for request in requests]
+        runs = self._runs(requests, images, return_frames=return_frames)
         futures = [
             self._dispatcher.submit(run, _numbered(index, on_progress))
             for index, run in enumerate(runs)
@@ -253,7 +258,11 @@ class DiffGenerator:
         self.close()
 
     def _requests(
-        self, prompts: Sequence[str], num_outputs: int, values: Mapping[str, Any]
+        self,
+        prompts: Sequence[str],
+        num_outputs: int,
+        images: Sequence[str],
+        values: Mapping[str, Any],
     ) -> list[Request]:
         if not prompts:
             raise RequestError("prompt", list(prompts), "must not be empty")
@@ -265,24 +274,38 @@ class DiffGenerator:
             for index in range(num_outputs):
                 seed = {"seed": given["seed"] + index} if "seed" in given else {}
                 requests.append(
-                    resolve(parse(Params, {**given, "prompt": prompt, **seed}), self.card)
+                    resolve(parse(Params, {**given, "prompt": prompt, **seed}), self.card, images)
                 )
         return requests
 
-    def _run(self, request: Request, *, return_frames: bool) -> Run:
-        item = RunItem(request=request, file=f"output{request.suffix}", return_frames=return_frames)
-        directory = tempfile.mkdtemp(prefix="run-", dir=self._home)
-        return Run(run_id=uuid4().hex, directory=directory, items=(item,))
-
-
-def _refuse(others: Mapping[str, object], later: frozenset[str]) -> None:
-    for name, value in others.items():
-        if name not in later:
-            raise TypeError(f"unknown option {name!r}")
-        if value not in (None, False):
-            raise NotImplementedError(
-                f"{name} is not supported yet: it comes with the pipeline issue"
+    def _runs(
+        self, requests: Sequence[Request], images: Sequence[ImageInput], *, return_frames: bool
+    ) -> list[Run]:
+        """One run each, its directory made; the images lie in the first and are linked elsewhere."""
+        directories = [Path(tempfile.mkdtemp(prefix="run-", dir=self._home)) for _ in requests]
+        inputs = directories[0] / INPUTS
+        try:
+            write_inputs(images, inputs)
+        except RequestError:
+            for directory in directories:
+                shutil.rmtree(directory)
+            raise
+        for directory in directories[1:]:
+            (directory / INPUTS).symlink_to(inputs)
+        return [
+            Run(
+                run_id=uuid4().hex,
+                directory=str(directory),
+                items=(
+                    RunItem(
+                        request=request,
+                        file=f"output{request.suffix}",
+                        return_frames=return_frames,
+                    ),
+                ),
             )
+            for request, directory in zip(requests, directories, strict=True)
+        ]
 
 
 def _numbered(

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from pipeline.layout import Layout
 
@@ -44,6 +44,10 @@ class EngineOptions(BaseModel):
     """Weights lie in CPU memory while they are not in use."""
     pin_cpu_memory: bool = False
     """Lock offloaded weights in CPU memory, for faster transfers."""
+    use_fsdp_inference: bool = False
+    """Shard the transformer's weights over the gang; each block is gathered as it runs."""
+    hsdp_shard_dim: int | None = Field(default=None, ge=1)
+    """Ranks that hold one copy of sharded weights together; omitted: all of the gang."""
     enable_torch_compile: bool = False
     """Compile the transformer's repeated blocks (torch.compile); results drift by rounding."""
     profile: str | None = None
@@ -67,13 +71,23 @@ class EngineOptions(BaseModel):
             raise ValueError(f"served_model_name must be names separated by commas, got {value!r}")
         return value
 
+    @model_validator(mode="after")
+    def _weights_are_in_one_place(self) -> Self:
+        if self.hsdp_shard_dim is not None and not self.use_fsdp_inference:
+            raise ValueError("hsdp_shard_dim says how use_fsdp_inference shards: give both")
+        if self.use_fsdp_inference and self.dit_cpu_offload:
+            raise ValueError(
+                "use_fsdp_inference and dit_cpu_offload exclude each other: weights are sharded or offloaded"
+            )
+        return self
+
     def layout(self, *, num_gpus: int, heads: int | None = None) -> Layout:
         """The layout that these options ask for on `num_gpus` devices.
 
         Raises:
             ValueError: degrees that do not fit, with the numbers.
         """
-        return Layout.plan(
+        layout = Layout.plan(
             num_gpus,
             dp_size=self.dp_size,
             sp_degree=self.sp_degree,
@@ -83,3 +97,12 @@ class EngineOptions(BaseModel):
             enable_cfg_parallel=self.enable_cfg_parallel,
             heads=heads,
         )
+        if self.use_fsdp_inference and layout.tp > 1:
+            raise ValueError(
+                f"use_fsdp_inference with tp {layout.tp} is not served: tensor parallelism shares the weights already"
+            )
+        if layout.gang_size % (self.hsdp_shard_dim or 1):
+            raise ValueError(
+                f"hsdp_shard_dim {self.hsdp_shard_dim} does not divide the gang's {layout.gang_size} ranks"
+            )
+        return layout

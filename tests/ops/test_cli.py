@@ -48,10 +48,10 @@ def test_the_command_line_loads_no_model_library() -> None:
 
 
 @pytest.mark.parametrize("command", ["serve", "worker", "generate"])
-def test_what_is_not_built_is_one_line(command: str) -> None:
+def test_options_that_contradict_each_other_are_one_line(command: str) -> None:
     prompt = ("--prompt", "x") if command == "generate" else ()
-    line = refused(rushes(command, *prompt, "--model-path", "m", "--use-fsdp-inference"))
-    assert line == "rushes: --use-fsdp-inference is not supported yet\n"
+    line = refused(rushes(command, *prompt, "--model-path", "m", "--hsdp-shard-dim", "2"))
+    assert line == "rushes: hsdp_shard_dim says how use_fsdp_inference shards: give both\n"
 
 
 def test_generate_refuses_an_image_by_name() -> None:

@@ -9,11 +9,6 @@ from typer.testing import CliRunner
 from ops.options import DEMO_MODEL, Chosen, Refused, shared_options, to_arguments
 from pipeline.options import EngineOptions
 
-LATER = [
-    ("--use-fsdp-inference",),
-    ("--hsdp-shard-dim", "4"),
-]
-
 
 def parse(*arguments: str) -> tuple[Chosen, str]:
     """What a command with one parameter of its own gets from a command line."""
@@ -120,9 +115,23 @@ def test_a_command_with_its_own_progress_is_quiet_unless_told(
     assert parse("--model-path", "m", *told)[0].own_log_level == level
 
 
-@pytest.mark.parametrize("arguments", LATER, ids=lambda arguments: arguments[0])
-def test_what_is_not_built_is_refused_by_name(arguments: tuple[str, ...]) -> None:
-    with pytest.raises(Refused, match=rf"^{arguments[0]} is not supported yet$"):
+def test_sharded_weights_arrive() -> None:
+    chosen, _ = parse("--model-path", "m", "--use-fsdp-inference", "--hsdp-shard-dim", "2")
+    expected = EngineOptions(model_path="m", use_fsdp_inference=True, hsdp_shard_dim=2)
+    assert chosen.engine == expected
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("--hsdp-shard-dim", "4"), "give both"),
+        (("--use-fsdp-inference", "--dit-cpu-offload"), "exclude each other"),
+    ],
+)
+def test_options_that_contradict_each_other_are_refused(
+    arguments: tuple[str, ...], words: str
+) -> None:
+    with pytest.raises(Refused, match=words):
         parse("--model-path", "m", *arguments)
 
 

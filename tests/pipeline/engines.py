@@ -63,12 +63,25 @@ def latent(
     inputs: Path = NOWHERE,
 ) -> NDArray[np.float32]:
     """The clean latent of this rank, [1, C, F, H, W]; input images lie in `inputs`."""
+    return latent_of(ranks, load(ranks, model, layout), params, inputs)
+
+
+def latent_with(
+    ranks: Ranks, model: Path, layout: Layout, options: dict[str, Any]
+) -> NDArray[np.float32]:
+    """The same of a model that is loaded with `options`."""
+    return latent_of(ranks, load(ranks, model, layout, **options), {}, NOWHERE)
+
+
+def latent_of(
+    ranks: Ranks, engine: Any, params: dict[str, Any], inputs: Path
+) -> NDArray[np.float32]:
+    """The same of an engine."""
     import torch
 
     from pipeline.stages.control import Steps
     from pipeline.stages.state import State
 
-    engine = load(ranks, model, layout)
     state = State(request_for(engine, **params), inputs=inputs)
     with torch.no_grad():
         for stage in engine.model.stages[:-1]:

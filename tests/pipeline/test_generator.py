@@ -12,6 +12,7 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
+from PIL import Image
 
 from pipeline import DiffGenerator, GenerationError, Output
 from pipeline.gang.protocol import Progress
@@ -188,6 +189,9 @@ def test_a_gang_that_dies_fails_its_output_and_comes_back(
         ({"prompt": "a fox", "num_outputs": 0}, "num_outputs"),
         ({"prompt": "a fox", "seed": -1}, "seed"),
         ({"prompt": "a fox", "output_path": "clip.png"}, "output_path"),
+        ({"prompt": "a fox", "output_format": "webp"}, "output_format"),
+        ({"prompt": "a fox", "guidance_scale_2": 2.0}, "guidance_scale_2"),
+        ({"prompt": "a fox", "image": "fox.png"}, "image"),
     ],
 )
 def test_a_bad_value_is_refused_before_anything_runs(
@@ -200,18 +204,25 @@ def test_a_bad_value_is_refused_before_anything_runs(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_unknown_and_later_parameters_are_refused_by_name(generator: DiffGenerator) -> None:
-    with pytest.raises(TypeError, match="unknown option 'sedd'"):
-        generator.generate("a fox", sedd=1)
-    with pytest.raises(NotImplementedError, match="image is not supported yet"):
-        generator.generate("a fox", image="fox.png")
+def test_unknown_parameters_are_refused_by_name(generator: DiffGenerator) -> None:
+    with pytest.raises(TypeError, match="unexpected keyword argument 'sedd'"):
+        generator.generate("a fox", sedd=1)  # type: ignore[call-arg]
 
 
-def test_unknown_and_later_options_are_refused_by_name() -> None:
-    with pytest.raises(TypeError, match="unknown option 'gpus'"):
-        DiffGenerator.from_pretrained("/none", gpus=1)
-    with pytest.raises(NotImplementedError, match="vae_cpu_offload is not supported yet"):
-        DiffGenerator.from_pretrained("/none", vae_cpu_offload=True)
+@pytest.mark.parametrize(("suffix", "kind"), [(".png", "PNG"), (".jpg", "JPEG"), (".webp", "WEBP")])
+def test_an_images_format_is_what_its_file_ends_in(
+    generator: DiffGenerator, tmp_path: Path, suffix: str, kind: str
+) -> None:
+    file = tmp_path / f"fox{suffix}"
+    generator.generate("a fox", num_frames=1, num_inference_steps=1, output_path=file)
+
+    with Image.open(file) as image:
+        assert (image.format, image.size) == (kind, (64, 64))
+
+
+def test_an_unknown_option_is_refused_by_name() -> None:
+    with pytest.raises(TypeError, match="unexpected keyword argument 'gpus'"):
+        DiffGenerator.from_pretrained("/none", gpus=1)  # type: ignore[call-arg]
 
 
 SCRIPT = """
