@@ -17,12 +17,17 @@ from pipeline.options import EngineOptions
 def probe(options: EngineOptions) -> dict[str, Any]:
     """What `python -m pipeline.platforms` says: device, count, backend, visible_variable, torch.
 
+    It looks at the environment and tries the attention operator too, before anything is loaded.
+
     Raises:
-        GangError: the device that was asked for is not there, or torch is not installed.
+        GangError: the device that was asked for is not there, or cannot do what is asked; or torch
+            is not installed.
     """
     command = [sys.executable, "-m", "pipeline.platforms"]
     if options.device is not None:
         command += ["--device", options.device]
+    if options.attention_backend not in (None, "auto"):
+        command += ["--attention-backend", str(options.attention_backend)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode != 0:
         last = (done.stderr or done.stdout).strip().splitlines()[-1:]
@@ -49,8 +54,14 @@ def gang_envs(
     share the host's cores, unless OMP_NUM_THREADS says otherwise.
 
     Raises:
-        ValueError: more devices asked for than there are.
+        ValueError: more devices asked for than there are, or one meeting place for several gangs.
     """
+    for name in ("MASTER_ADDR", "MASTER_PORT"):
+        if layout.dp > 1 and environ.get(name):
+            raise ValueError(
+                f"{name}={environ[name]} names one meeting place for dp_size {layout.dp} gangs: "
+                "unset it, gangs find free ones themselves"
+            )
     envs: list[dict[str, str]] = [{} for _ in range(layout.dp)]
     variable, count = found["visible_variable"], int(found["count"])
     if variable:

@@ -137,6 +137,9 @@ def _serve(place: argparse.Namespace, outbox: Outbox) -> None:
     if mailbox is None:
         _follow(engine, ranks)
     else:
+        fallbacks = (*ranks.notes, *engine.fallbacks)
+        for fallback in fallbacks:
+            log.warning("%s", fallback)
         ready = Ready(
             card=engine.card,
             platform=ranks.platform.kind,
@@ -145,7 +148,7 @@ def _serve(place: argparse.Namespace, outbox: Outbox) -> None:
             degrees={name: getattr(layout, name) for name in ("cfg", "ring", "ulysses", "tp")},
             devices=tuple(DeviceInfo.model_validate_json(device) for device in devices),
             load_s=time.monotonic() - began,
-            fallbacks=engine.fallbacks,
+            fallbacks=fallbacks,
         )
         outbox.send(ready)
         _lead(engine, ranks, mailbox, outbox)

@@ -18,12 +18,12 @@ from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 
 from pipeline.layout import Layout
 from pipeline.options import Device
+from pipeline.parallel import meeting
 from pipeline.platforms import Platform, find
 
 # An idle gang waits for its next request in a broadcast, however long that takes; a peer's death
 # ends the wait at once.
 _IDLE = timedelta(days=365)
-_STUCK = timedelta(minutes=30)
 
 
 @dataclass(frozen=True)
@@ -38,6 +38,8 @@ class Ranks:
     """torch.distributed's backend for device tensors."""
     control: dist.ProcessGroup
     """gloo, for words and decisions."""
+    notes: tuple[str, ...] = ()
+    """What is otherwise than one would think about how they are joined, in words."""
 
     def broadcast_text(self, text: str | None) -> str:
         """Rank 0's text on every rank; what the others pass is ignored.
@@ -101,11 +103,13 @@ def join(*, rank: int, world_size: int, rendezvous: Path, device: Device | None)
         rank: this process's number, from 0.
         world_size: how many processes the gang has.
         rendezvous: a path on the host that no earlier gang has used (a file store: no port that
-            two gangs could both want); the file is made here, its directory is not.
+            two gangs could both want); the file is made here, its directory is not. MASTER_ADDR
+            and MASTER_PORT take its place.
         device: the kind to use; None takes the first that is there.
 
     Raises:
-        ValueError: the kind is not there, or has no device for this rank.
+        ValueError: the kind is not there, or has no device for this rank, or what torch's variables
+            ask for cannot be (see `meeting`).
     """
     platform = find(device)
     environment = platform.rank_environment(rank, world_size)
@@ -114,16 +118,17 @@ def join(*, rank: int, world_size: int, rendezvous: Path, device: Device | None)
         environment["GLOO_SOCKET_IFNAME"] = "lo"
     for variable, value in environment.items():
         os.environ.setdefault(variable, value)
+    backend = meeting.choose_backend(platform, world_size, os.environ)
     own = platform.enter(rank, world_size)
     dist.init_process_group(
-        backend=platform.backends,
-        store=dist.FileStore(str(rendezvous), world_size),  # type: ignore[attr-defined]  # it is public
+        backend=backend.all,
+        store=meeting.store(rendezvous, rank, world_size, os.environ),
         rank=rank,
         world_size=world_size,
-        timeout=_STUCK,
+        timeout=meeting.timeout(os.environ),
     )
     control = dist.new_group(backend="gloo", timeout=_IDLE)
-    return Ranks(rank, world_size, own, platform, platform.backend, control)
+    return Ranks(rank, world_size, own, platform, backend.name, control, backend.notes)
 
 
 def _bytes(data: bytes, size: int) -> torch.Tensor:

@@ -9,10 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from datetime import timedelta
+from functools import cached_property
 from typing import Any
 
 import torch
 import torch.distributed as dist
+from torch.distributed.distributed_c10d import Store
 
 STAGED = "gloo_staged"
 """The backend's name for torch.distributed, once `register` was called."""
@@ -27,7 +29,7 @@ def register() -> None:
 
 
 def _create(
-    store: dist.Store, rank: int, size: int, timeout: timedelta = timedelta(minutes=30)
+    store: Store, rank: int, size: int, timeout: timedelta = timedelta(minutes=30)
 ) -> StagedGroup:
     return StagedGroup(dist.ProcessGroupGloo(store, rank, size, timeout=timeout), rank, size)
 
@@ -49,7 +51,11 @@ class _Exchange(dist.Work):
         return done
 
 
-class StagedGroup(dist.ProcessGroup):
+# torch's stubs give its methods overloads for callers, which no subclass needs.
+_ProcessGroup: Any = dist.ProcessGroup
+
+
+class StagedGroup(_ProcessGroup):  # type: ignore[misc]
     """Each method is gloo's of that name, on copies in CPU memory.
 
     torch calls some by two names: the older until 2.12, the newer since.
@@ -59,7 +65,7 @@ class StagedGroup(dist.ProcessGroup):
         super().__init__(rank, size)
         self._gloo = gloo
 
-    @property
+    @cached_property
     def group_name(self) -> str:
         """The name by which functional collectives find the group.
 

@@ -30,11 +30,6 @@ class Cpu(Platform):
     in_host_memory = True
     has_streams = False
 
-    @property
-    @override
-    def backends(self) -> str:
-        return self.backend
-
     @override
     def count(self) -> int:
         if sys.platform == "linux":

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import ClassVar
 
@@ -29,11 +29,6 @@ class Platform(ABC):
     has_streams: ClassVar[bool] = True
     """Transfers can run beside computation."""
 
-    @property
-    def backends(self) -> str:
-        """All of a gang's backends as torch.distributed wants them: gloo carries the words."""
-        return f"cpu:gloo,{self.kind}:{self.backend}"
-
     @abstractmethod
     def count(self) -> int:
         """Devices that this process sees; 0 means that the kind is not there."""
@@ -42,6 +37,24 @@ class Platform(ABC):
         """Variables that a rank needs before torch.distributed starts, to be set where unset."""
         del rank, world_size
         return {}
+
+    def resolve_backend(self, asked: str) -> str:
+        """torch.distributed's backend for `asked`; empty asks for the kind's own.
+
+        Raises:
+            ValueError: it is not for this kind.
+        """
+        if asked in ("", self.backend, "gloo"):
+            return asked or self.backend
+        raise ValueError(
+            f"TORCH_DISTRIBUTED_BACKEND={asked} is not for {self.kind}: leave it unset for "
+            f"{self.backend}"
+        )
+
+    def environment_notes(self, environ: Mapping[str, str]) -> tuple[str, ...]:
+        """Variables that are set so that they cannot work, in words."""
+        del environ
+        return ()
 
     @abstractmethod
     def enter(self, rank: int, world_size: int) -> torch.device:

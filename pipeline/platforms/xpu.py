@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+import importlib
+from collections.abc import Mapping
+
+import torch.distributed as dist
 from typing_extensions import override
 
 from pipeline.platforms.accelerator import Accelerator
+
+_MPI_LAUNCHERS = ("PMI_RANK", "PMIX_RANK", "OMPI_COMM_WORLD_RANK", "MPI_LOCALRANKID")
+"""What mpirun sets for the processes that it starts."""
 
 
 class Xpu(Accelerator):
@@ -29,3 +36,30 @@ class Xpu(Accelerator):
             "CCL_SEND": "direct",
             "CCL_RECV": "direct",
         }
+
+    @override
+    def resolve_backend(self, asked: str) -> str:
+        """Also `ccl`, oneCCL's name of old: built into torch as xccl since 2.8.
+
+        An older way in, oneccl_bindings_for_pytorch, is loaded only where xccl is missing.
+        """
+        if asked != "ccl":
+            return super().resolve_backend(asked)
+        if dist.is_backend_available(self.backend):
+            return self.backend
+        try:
+            importlib.import_module("oneccl_bindings_for_pytorch")
+        except ImportError as error:
+            raise ValueError(
+                "TORCH_DISTRIBUTED_BACKEND=ccl: this torch has no xccl, and "
+                f"oneccl_bindings_for_pytorch cannot be loaded: {error}"
+            ) from error
+        return asked
+
+    @override
+    def environment_notes(self, environ: Mapping[str, str]) -> tuple[str, ...]:
+        transport = environ.get("CCL_ATL_TRANSPORT", "")
+        if transport == "mpi" and not any(name in environ for name in _MPI_LAUNCHERS):
+            why = "needs ranks that mpirun started, which these are not"
+            return (f"CCL_ATL_TRANSPORT=mpi {why}: set it to ofi, or leave it unset",)
+        return ()

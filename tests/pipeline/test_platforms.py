@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import types
 from types import SimpleNamespace
 from typing import Any
 
@@ -89,18 +90,22 @@ def test_a_rank_takes_the_device_of_its_number(
 
 
 @pytest.mark.parametrize(
-    ("platform", "backends", "dtype"),
+    ("platform", "backend", "dtype"),
     [
         (Cpu(), "gloo", torch.float32),
-        (Cuda(), "cpu:gloo,cuda:nccl", torch.bfloat16),
-        (Xpu(), "cpu:gloo,xpu:xccl", torch.bfloat16),
+        (Cuda(), "nccl", torch.bfloat16),
+        (Xpu(), "xccl", torch.bfloat16),
     ],
     ids=["cpu", "cuda", "xpu"],
 )
-def test_every_kind_has_its_backend_and_gloo_for_words(
-    platform: platforms.Platform, backends: str, dtype: torch.dtype
+def test_every_kind_has_its_backend(
+    platform: platforms.Platform, backend: str, dtype: torch.dtype
 ) -> None:
-    assert platform.backends == backends
+    assert platform.resolve_backend("") == backend
+    assert platform.resolve_backend(backend) == backend
+    assert platform.resolve_backend("gloo") == "gloo"
+    with pytest.raises(ValueError, match=f"BACKEND=mpi is not for {platform.kind}: leave it unset"):
+        platform.resolve_backend("mpi")
     assert platform.default_dtype == dtype
 
 
@@ -113,6 +118,38 @@ def test_oneccl_is_told_that_there_is_no_mpi_launcher() -> None:
         "CCL_SEND": "direct",
         "CCL_RECV": "direct",
     }
+
+
+@pytest.mark.parametrize(
+    ("environ", "warned"),
+    [
+        ({}, False),
+        ({"CCL_ATL_TRANSPORT": "ofi"}, False),
+        ({"CCL_ATL_TRANSPORT": "mpi"}, True),
+        ({"CCL_ATL_TRANSPORT": "mpi", "PMI_RANK": "0"}, False),
+    ],
+)
+def test_mpi_transport_without_mpirun_is_warned_of(environ: dict[str, str], warned: bool) -> None:
+    notes = Xpu().environment_notes(environ)
+    assert [note.partition(":")[2] for note in notes] == [
+        " set it to ofi, or leave it unset"
+    ] * warned
+    assert not Cuda().environment_notes(environ)
+
+
+def test_ccl_is_xccl_where_torch_has_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("torch.distributed.is_backend_available", lambda name: name == "xccl")
+    monkeypatch.setitem(sys.modules, "oneccl_bindings_for_pytorch", None)  # must not be asked for
+    assert Xpu().resolve_backend("ccl") == "xccl"
+
+
+def test_ccl_is_the_bindings_where_torch_has_no_xccl(monkeypatch: pytest.MonkeyPatch) -> None:
+    bindings = types.ModuleType("oneccl_bindings_for_pytorch")  # a fake
+    monkeypatch.setitem(sys.modules, bindings.__name__, bindings)
+    assert Xpu().resolve_backend("ccl") == "ccl"
+    monkeypatch.setitem(sys.modules, bindings.__name__, None)
+    with pytest.raises(ValueError, match="no xccl, and oneccl_bindings_for_pytorch cannot be"):
+        Xpu().resolve_backend("ccl")
 
 
 @pytest.fixture
