@@ -89,6 +89,40 @@ def test_a_body_over_the_limit_is_413_also_without_a_length(
     assert answer.status_code == 200
 
 
+def test_streams_hold_connections_and_no_threads(
+    server: Server, settings: Settings, store: JobStore, workers: Workers
+) -> None:
+    announce(workers)
+    job_id = httpx.post(f"{server.url}/v1/videos", json={"prompt": "x"}).json()["id"]
+    request = f"GET /v1/videos/{job_id}/events HTTP/1.1\r\nHost: x\r\n\r\n".encode()
+    streams = [socket.create_connection(("127.0.0.1", settings.port)) for _ in range(200)]
+    try:
+        for stream in streams:
+            stream.settimeout(20)
+            stream.sendall(request)
+        for stream in streams:
+            assert b'"status":"queued"' in until(stream, b'"status":"queued"')
+        began = time.monotonic()
+        assert httpx.get(f"{server.url}/v1/videos/{job_id}").status_code == 200
+        assert time.monotonic() - began < 5
+        store.cancel(job_id)
+        for stream in streams:
+            assert b'"status":"cancelled"' in until(stream, b'"status":"cancelled"')
+    finally:
+        for stream in streams:
+            stream.close()
+
+
+def until(stream: socket.socket, mark: bytes) -> bytes:
+    """What comes, as soon as `mark` is in it."""
+    got = b""
+    while mark not in got:
+        chunk = stream.recv(65536)
+        assert chunk, got
+        got += chunk
+    return got
+
+
 def test_what_is_no_http_harms_nobody(server: Server, settings: Settings) -> None:
     with socket.create_connection(("127.0.0.1", settings.port)) as connection:
         connection.sendall(b"\x16\x03\x01 nonsense \x1b[31m\r\n\r\n")
