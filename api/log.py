@@ -11,7 +11,7 @@ import structlog
 from api.request_id import HEADER
 
 QUIET = ("/livez", "/readyz", "/health")
-"""Asked every few seconds by whoever watches: logged at debug."""
+"""Asked every few seconds by whoever watches: logged at debug, whatever they answer."""
 
 
 class GunicornLog:
@@ -33,7 +33,7 @@ class GunicornLog:
         path = repr(environ["RAW_URI"].partition("?")[0])[1:-1][:200]  # no control characters
         status = int(str(resp.status).split(maxsplit=1)[0])
         headers = {name.lower(): value for name, value in resp.headers}
-        say = self._log.debug if path in QUIET and status < 500 else self._log.info
+        say = self._log.debug if path in QUIET else self._log.info
         say(
             f"{environ['REQUEST_METHOD']} {path} {status}",
             ms=round(request_time.total_seconds() * 1000, 1),
