@@ -20,6 +20,14 @@ IMAGE_FORMATS: dict[str, ImageFormat] = {
 _SUFFIXES = {".mp4", *IMAGE_FORMATS}
 
 
+def in_format_of(output_path: str | Path, request: Request) -> Request:
+    """The request for an image of the format that `output_path` ends in, where it ends in one."""
+    kind = IMAGE_FORMATS.get(Path(output_path).suffix.lower())
+    if kind is None or not request.makes_image:
+        return request
+    return request.model_copy(update={"output_format": kind})
+
+
 def plan_paths(output_path: str | Path, requests: Sequence[Request]) -> list[Path]:
     """One path a request, in order, no two alike.
 

@@ -1,0 +1,74 @@
+"""DiffGenerator with input images, on one gang of a model that takes one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from pipeline import DiffGenerator, GenerationError
+from pipeline.limits import RequestError
+
+PIXELS = np.random.default_rng(0).integers(0, 256, (64, 96, 3), np.uint8)
+
+
+@pytest.fixture(scope="module")
+def generator(tiny_families: Path) -> Iterator[DiffGenerator]:
+    with DiffGenerator.from_pretrained(
+        tiny_families / "wan_ti2v", num_gpus=1, device="cpu"
+    ) as generator:
+        yield generator
+
+
+def made(generator: DiffGenerator, **params: Any) -> Any:
+    outputs: Any = generator.generate(
+        "a fox", seed=1, num_inference_steps=2, save_output=False, return_frames=True, **params
+    )
+    return outputs
+
+
+def test_a_path_an_image_and_an_array_are_the_same(
+    generator: DiffGenerator, tmp_path: Path
+) -> None:
+    file = tmp_path / "fox at dawn.png"
+    Image.fromarray(PIXELS).save(file)
+    outputs = [made(generator, image=image) for image in (file, Image.open(file), PIXELS)]
+    for output in outputs[1:]:
+        np.testing.assert_array_equal(output["frames"], outputs[0]["frames"])
+    assert not np.array_equal(made(generator)["frames"], outputs[0]["frames"])
+
+
+def test_every_output_starts_from_the_image(generator: DiffGenerator) -> None:
+    one = made(generator, image=PIXELS)
+    two = made(generator, image=PIXELS, num_outputs=2)
+    np.testing.assert_array_equal(two[0]["frames"], one["frames"])
+    assert [output["seed"] for output in two] == [1, 2]
+
+
+@pytest.mark.parametrize(
+    ("image", "words"),
+    [
+        ("nowhere.png", "image cannot be read: No such file or directory, got 'nowhere.png'"),
+        (3.5, "image must be a path, a PIL image or uint8"),
+        ([PIXELS, PIXELS], "image may be at most 1 of them, got '2 images'"),
+    ],
+)
+def test_what_is_no_image_is_refused_before_anything_runs(
+    generator: DiffGenerator, image: Any, words: str
+) -> None:
+    with pytest.raises(RequestError, match=words):
+        made(generator, image=image)
+
+
+def test_a_file_that_holds_no_image_fails_its_output_and_no_other(
+    generator: DiffGenerator, tmp_path: Path
+) -> None:
+    file = tmp_path / "fox.png"
+    file.write_text("a fox")
+    with pytest.raises(GenerationError, match="image must be an image: PNG, JPEG"):
+        made(generator, image=file)
+    made(generator, image=PIXELS)
