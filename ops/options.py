@@ -6,7 +6,7 @@ import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Concatenate, ParamSpec, TypeVar
+from typing import Annotated, Any, Concatenate, Literal, ParamSpec, TypeVar
 
 import typer
 from pydantic import ValidationError
@@ -109,6 +109,10 @@ def _choose(
         str | None,
         _option("Speed", "auto, sdpa, fa2, fa3 or a name of diffusers. Omitted: the device's own."),
     ] = None,
+    vae_tiling: Annotated[
+        Literal["on", "off"] | None,
+        _memory("Decode in tiles, shared by the ranks. Omitted: frames over 832x480 pixels."),
+    ] = None,
     enable_torch_compile: Annotated[
         bool, _option("Speed", "Compile the transformer's blocks; results drift by rounding.")
     ] = False,
@@ -176,6 +180,7 @@ def _choose(
             pin_cpu_memory=pin_cpu_memory,
             use_fsdp_inference=use_fsdp_inference,
             hsdp_shard_dim=hsdp_shard_dim,
+            vae_tiling=vae_tiling,
             enable_torch_compile=enable_torch_compile,
             profile=None if profile is None else str(profile.absolute()),
         )

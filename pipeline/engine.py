@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -69,7 +69,7 @@ class Engine:
     ) -> ItemResult | None:
         """Make one video, or one image, and write it to `file`.
 
-        Rank 0 decodes and writes while the others return; what only rank 0 can suffer then
+        Rank 0 decodes and writes while the others return or help it decode; what only rank 0 can suffer then
         (Cancelled or NotFinite while decoding, OutputError) leaves the ranks in step.
 
         Args:
@@ -110,7 +110,7 @@ class Engine:
         if self._ranks.rank != 0:
             return None
         # Frames are decoded as they are written: the last stage's time passes here.
-        with self._timed(self.model.stages[-1].name, timings_s), self._ranks.platform.alone():
+        with self._timed(self.model.stages[-1].name, timings_s), closing(state.frames):
             content_type, beside = _write(state, file, frames_file, previews=previews)
         return ItemResult(
             file=file.name,

@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self, TypedDict
+from typing import Any, Literal, Self, TypedDict
 from uuid import uuid4
 
 from pipeline.gang.dispatcher import Dispatcher
@@ -105,6 +105,7 @@ class DiffGenerator:
         pin_cpu_memory: bool = False,
         use_fsdp_inference: bool = False,
         hsdp_shard_dim: int | None = None,
+        vae_tiling: Literal["on", "off"] | None = None,
         enable_torch_compile: bool = False,
         profile: str | Path | None = None,
     ) -> Self:
@@ -136,6 +137,7 @@ class DiffGenerator:
                 pin_cpu_memory=pin_cpu_memory,
                 use_fsdp_inference=use_fsdp_inference,
                 hsdp_shard_dim=hsdp_shard_dim,
+                vae_tiling=vae_tiling,
                 enable_torch_compile=enable_torch_compile,
                 profile=None if profile is None else str(Path(profile).absolute()),
             )

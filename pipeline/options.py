@@ -48,6 +48,8 @@ class EngineOptions(BaseModel):
     """Shard the transformer's weights over the gang; each block is gathered as it runs."""
     hsdp_shard_dim: int | None = Field(default=None, ge=1)
     """Ranks that hold one copy of sharded weights together; omitted: all of the gang."""
+    vae_tiling: Literal["on", "off"] | None = None
+    """Decode in overlapping tiles, which the ranks share; omitted: frames of over 832x480 pixels."""
     enable_torch_compile: bool = False
     """Compile the transformer's repeated blocks (torch.compile); results drift by rounding."""
     profile: str | None = None

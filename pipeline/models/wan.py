@@ -6,12 +6,11 @@ diffusers' own for one device; parallelism is hung on it from outside.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from diffusers import WanImageToVideoPipeline
-from diffusers.models.autoencoders.autoencoder_kl_wan import WanCausalConv3d, unpatchify
 from diffusers.utils import logging as diffusers_logging
 from transformers.utils import logging as transformers_logging
 
@@ -20,6 +19,7 @@ from pipeline.layout import Layout
 from pipeline.models.card import make_card
 from pipeline.models.model import Model
 from pipeline.models.wan_card import Geometry, card_defaults
+from pipeline.models.wan_decoding import decoder
 from pipeline.models.wan_denoising import Experts, FirstFrame, beside, image_encoder, predictor
 from pipeline.models.wan_parallel import spread
 from pipeline.options import EngineOptions
@@ -30,7 +30,6 @@ from pipeline.stages.decoding import Decoding
 from pipeline.stages.denoising import Denoising
 from pipeline.stages.image import ImageEncoding
 from pipeline.stages.preparation import LatentPreparation, TimestepPreparation
-from pipeline.stages.state import State
 from pipeline.stages.text import TextEncoding
 from pipeline.stages.validation import InputValidation
 
@@ -39,10 +38,6 @@ PIPELINES = ("WanPipeline", "WanImageToVideoPipeline")
 
 _TEXT_TOKENS = 512
 """What Wan was trained with; diffusers' `encode_prompt` would default to 226."""
-
-_PIXELS_AT_ONCE = 2**20
-"""How much is decoded at once. Small frames one latent frame at a time are slow (128x128 on a CPU: 3
-to 4 times); 480x832 has more than this in one, which is where memory begins to matter."""
 
 
 def load(options: EngineOptions, layout: Layout, ranks: Ranks) -> Model:
@@ -87,7 +82,7 @@ def load(options: EngineOptions, layout: Layout, ranks: Ranks) -> Model:
                 guidance,
                 scale=experts.scale,
             ),
-            Decoding(_decoder(pipe.vae, geometry, first), ranks),
+            Decoding(decoder(pipe.vae, first, options.vae_tiling, ranks), ranks),
         ),
     )
 
@@ -106,40 +101,3 @@ def _text_encoder(
         return converted
 
     return encode
-
-
-def _decoder(
-    vae: Any, geometry: Geometry, first: FirstFrame | None
-) -> Callable[[State], Iterator[torch.Tensor]]:
-    def frames(state: State) -> Iterator[torch.Tensor]:
-        latent = state.latent if first is None else first.keep(state)
-        pixels = geometry.vae_time * latent.shape[3] * latent.shape[4] * geometry.vae_space**2
-        return decode(vae, latent, max(1, _PIXELS_AT_ONCE // pixels))
-
-    return frames
-
-
-def decode(vae: Any, latent: torch.Tensor, at_once: int) -> Iterator[torch.Tensor]:
-    """Decode a normalised latent [1, C, F, H, W]: its first frame, then `at_once` frames at a time.
-
-    One at a time equals `vae.decode` bit for bit, several to rounding (5e-6): the causal
-    convolutions' last frames go along from chunk to chunk in `memory`, as they do there.
-
-    Yields:
-        float [1, 3, frames, height, width] in -1..1: 1 frame first, then 4 for each latent frame.
-    """
-    shape = (1, -1, 1, 1, 1)
-    mean = torch.tensor(vae.config.latents_mean).view(shape).to(latent.device, vae.dtype)
-    scale = 1.0 / torch.tensor(vae.config.latents_std).view(shape).to(latent.device, vae.dtype)
-    hidden = vae.post_quant_conv(latent.to(vae.dtype) / scale + mean)
-    memory = [None] * sum(isinstance(module, WanCausalConv3d) for module in vae.decoder.modules())
-    for start in (0, *range(1, hidden.shape[2], at_once)):
-        pixels = vae.decoder(
-            hidden[:, :, start : start + at_once if start else 1],
-            feat_cache=memory,
-            feat_idx=[0],
-            first_chunk=start == 0,
-        )
-        if vae.config.patch_size is not None:
-            pixels = unpatchify(pixels, patch_size=vae.config.patch_size)
-        yield torch.clamp(pixels, min=-1.0, max=1.0)

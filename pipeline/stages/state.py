@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 from PIL.Image import Image
 
 from pipeline.parallel.cfg import Branch
 from pipeline.request import Request
+
+if TYPE_CHECKING:
+    from pipeline.stages.decoding import Frames
 
 
 @dataclass
@@ -39,6 +42,5 @@ class State:
     """[B, C, F, H, W] float32: noise, then what is left of it, then the clean latent."""
     timesteps: torch.Tensor = field(init=False)
     """[steps], from noise to clean."""
-    frames: Iterator[torch.Tensor] = field(init=False)
-    """uint8 [frames of a chunk, height, width, 3] on the CPU, decoded as they are taken; on rank 0
-    the whole video, on the others nothing."""
+    frames: Frames = field(init=False)
+    """The whole video on rank 0, decoded as it is taken; not on the others."""
