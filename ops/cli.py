@@ -12,6 +12,7 @@ import typer
 from jobs.errors import SettingsError
 from ops.keys import keys
 from ops.options import Chosen, Refused, later, of_request, shared_options
+from pipeline.options import Device
 
 app = typer.Typer(
     name="rushes",
@@ -145,6 +146,40 @@ def demo(
     )
 
 
+@app.command()
+def doctor(
+    *,
+    device: Annotated[Device | None, typer.Option(help="Look at this kind of device.")] = None,
+    num_gpus: Annotated[
+        int | None, typer.Option(min=1, help="Ranks to try, and to lay the model out for.")
+    ] = None,
+    model_path: Annotated[
+        Path | None, typer.Option(help="Propose a layout for this Diffusers directory.")
+    ] = None,
+    width: Annotated[int, typer.Option(help="Pixels, for the layout.")] = 832,
+    height: Annotated[int, typer.Option(help="Pixels, for the layout.")] = 480,
+    num_frames: Annotated[int, typer.Option(help="Frames, for the layout.")] = 81,
+    log: Annotated[Path | None, typer.Option(help="Find known problems in this log.")] = None,
+    timeout: Annotated[float, typer.Option(help="Seconds for each exchange.")] = 30.0,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+) -> None:
+    """Look at this machine, try what the service needs, and say what mends the rest."""
+    from jobs.settings import load_settings
+    from ops.doctor.doctor import Questions, run_doctor
+
+    questions = Questions(
+        device=device,
+        num_gpus=num_gpus,
+        model_path=model_path,
+        width=width,
+        height=height,
+        num_frames=num_frames,
+        log=log,
+        timeout_s=timeout,
+    )
+    raise typer.Exit(run_doctor(questions, load_settings(), as_json=as_json))
+
+
 @bench.command()
 @shared_options
 def overhead(
@@ -157,6 +192,23 @@ def overhead(
 
     os.environ["RUSHES_LOG_LEVEL"] = chosen.own_log_level  # read by the ranks
     raise typer.Exit(run_overhead(chosen.engine, jobs, json_file))
+
+
+@bench.command("parallel")
+@shared_options
+def bench_parallel(
+    chosen: Chosen,
+    *,
+    table: Annotated[
+        bool, typer.Option("--table", help="Results, memory and bytes of every layout.")
+    ] = False,
+    rounds: Annotated[int, typer.Option(min=1, help="Turns that each gang takes.")] = 7,
+) -> None:
+    """Every layout beside one rank: step times, or with --table results, memory and bytes sent."""
+    from ops.bench.parallel import run_speed, run_table
+
+    os.environ["RUSHES_LOG_LEVEL"] = chosen.own_log_level  # read by the ranks
+    raise typer.Exit(run_table(chosen.engine) if table else run_speed(chosen.engine, rounds))
 
 
 @bench.command("api")

@@ -34,7 +34,7 @@ def test_help_names_every_command_and_is_quick() -> None:
     done = rushes("--help")
     assert done.returncode == 0
     assert time.monotonic() - began < 5  # 0.25 s on an idle machine; torch alone takes 3
-    for command in ("serve", "generate", "demo", "api", "worker", "relay", "flower", "bench"):
+    for command in ("serve", "generate", "demo", "api", "worker", "relay", "flower", "bench", "doctor"):
         assert f" {command} " in done.stdout
 
 
