@@ -25,7 +25,7 @@ class Artifact(BaseModel):
     model_config = ConfigDict(frozen=True)
 
     kind: str
-    """video or image (later: thumbnail, spritesheet)."""
+    """video or image; of a video also thumbnail and spritesheet, each after its video."""
     key: str
     """Where it lies in the artifact store: jobs/<id>/<fence>/<file>."""
     content_type: str
@@ -48,13 +48,16 @@ class JobError(BaseModel):
 
 
 class Progress(BaseModel):
-    """Where a running job stands: step of steps within a stage."""
+    """Where a running job stands: step of steps within a stage of one of its outputs."""
 
     model_config = ConfigDict(frozen=True)
 
     stage: str
     step: int
     steps: int
+    item: int = 0
+    """The output, from 0."""
+    items: int = 1
 
 
 class Usage(BaseModel):
@@ -107,6 +110,8 @@ class Job(BaseModel):
     error: JobError | None = None
     usage: Usage | None = None
     webhook_url: str | None = None
+    webhook_events: tuple[State, ...] = ()
+    """The states whose beginning is told there; empty: the terminal ones."""
     remixed_from: str | None = None
     """The job whose request this one took, with another prompt."""
     retry_of: str | None = None
@@ -146,6 +151,7 @@ _COMPOSITE: dict[str, TypeAdapter[Any]] = {
     "error": TypeAdapter(JobError),
     "usage": TypeAdapter(Usage),
     "metadata": TypeAdapter(dict[str, str]),
+    "webhook_events": TypeAdapter(tuple[State, ...]),
 }
 
 

@@ -105,7 +105,8 @@ class Settings(BaseSettings):
     """Lifetime of a presigned link."""
 
     webhook_secret: SecretStr | None = None
-    """`whsec_` + base64 of 24 to 64 bytes; required for requests that name a webhook_url."""
+    """`whsec_` + base64 of 24 to 64 bytes; required for requests that name a webhook_url. Several,
+    separated by spaces or commas, newest first, sign while receivers change from one to the next."""
     webhook_private: bool = False
     """Allow webhook targets on private, loopback and link-local addresses."""
     webhook_timeout_s: float = Field(default=20.0, gt=0, le=60)
@@ -126,14 +127,21 @@ class Settings(BaseSettings):
             raise ValueError(
                 "set both RUSHES_S3_ACCESS_KEY_ID and RUSHES_S3_SECRET_ACCESS_KEY, or neither"
             )
-        if self.webhook_secret is not None and not _is_webhook_secret(
-            self.webhook_secret.get_secret_value()
+        if self.webhook_secret is not None and not (
+            self.webhook_secrets and all(map(_is_webhook_secret, self.webhook_secrets))
         ):
             raise ValueError(
                 "RUSHES_WEBHOOK_SECRET must be whsec_ and the base64 of 24 to 64 random bytes, such as "
                 "`echo whsec_$(openssl rand -base64 32)` makes"
             )
         return self
+
+    @property
+    def webhook_secrets(self) -> tuple[str, ...]:
+        """What webhooks are signed with, the newest first."""
+        if self.webhook_secret is None:
+            return ()
+        return tuple(self.webhook_secret.get_secret_value().replace(",", " ").split())
 
     @property
     def home_path(self) -> Path:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import cast
 
@@ -143,13 +144,21 @@ class Board:
         flats = self._store.scripts("hook_take", limit, hold_s)
         return tuple(_hook(pairs(flat)) for flat in flats)
 
-    def hook_later(self, hook: Hook, attempts: int, delay_s: float) -> None:
-        """Try an event again in `delay_s`; `attempts` were made."""
-        self._store.scripts("hook_later", hook.event, attempts, delay_s)
+    def hook_later(self, hook: Hook, delay_s: float) -> None:
+        """No attempt was made: the event is due again in `delay_s`."""
+        self._store.scripts("hook_later", hook.event, delay_s)
 
-    def hook_drop(self, hook: Hook) -> None:
-        """An event is delivered or given up."""
-        self._store.scripts("hook_drop", hook.event)
+    def hook_tried(
+        self, hook: Hook, tried: Mapping[str, object], status: str, delay_s: float | None
+    ) -> None:
+        """An attempt was made; `tried` says how it went, for the delivery log.
+
+        `status` is pending, where `delay_s` says when the next attempt is due, or what the event ends as:
+        delivered, failed, or disabled, which ends all events of this owner to this URL for a day.
+        """
+        text = json.dumps(tried, separators=(",", ":"))
+        delay = "" if delay_s is None else delay_s
+        self._store.scripts("hook_note", hook.event, hook.attempt + 1, text, status, delay)
 
     def count(self, what: str, *labels: str) -> None:
         """One more, for /metrics."""

@@ -30,6 +30,7 @@ if attempt == 1 then
   local waited_s = math.max(0, tonumber(job.started_at) - tonumber(job.created_at))
   count('queue ' .. job.model)
   count('queue_ms ' .. job.model, math.floor(1000 * waited_s))
+  notify(job, tonumber(job.started_at))
 end
 tell(job)
 return whole(id)

@@ -1,5 +1,4 @@
--- Try an event again. (event, attempts made, delay in seconds)
+-- No attempt was made: look at the event again. (event, delay in seconds)
 if call('EXISTS', key('hook', ARGV[3])) == 0 then return 0 end
-call('HSET', key('hook', ARGV[3]), 'attempt', ARGV[4])
-call('ZADD', key('outbox'), unix_now() + ARGV[5], ARGV[3])
+call('ZADD', key('outbox'), unix_now() + ARGV[4], ARGV[3])
 return 1

@@ -24,7 +24,11 @@
 -- held:<worker>                  set    job ids that the worker holds
 -- sweep                          zset   "<id>/<fence>/" or "<id>/" by the time they are due
 -- expiry                         zset   finished job ids by expires_at
--- outbox, hook:<event>           zset   events by due time; hash of one event
+-- outbox                         zset   webhook events by due time
+-- hooks:<id>                     list   the job's webhook events
+-- hook:<event>, tries:<event>    hash of one event, list of its last deliveries as JSON: both live as
+--                                long as the job, and until the event is settled
+-- gone:<owner>:<SHA-1 of a URL>  string the receiver said 410: nothing more goes there
 -- wake                           list   at most one token: the relay has something to do
 -- lead                           string token of the leading relay
 
@@ -50,7 +54,7 @@ end
 
 local FIELDS = {
   'state', 'owner', 'model', 'priority', 'created_at', 'started_at', 'attempt', 'fence', 'beat',
-  'release', 'failures', 'lost', 'worker', 'webhook_url', 'units', 'charge', 'gang_size', 'ended',
+  'release', 'failures', 'lost', 'worker', 'webhook_url', 'webhook_events', 'units', 'charge', 'gang_size', 'ended',
   'retention_s', 'estimate',
 }
 
@@ -181,14 +185,46 @@ end
 
 -- Ends -----------------------------------------------------------------------------------------------
 
+-- Tell of the state that the job has come to, where the client wants that.
 local function notify(job, now)
   if not job.webhook_url then return end
+  if job.webhook_events then
+    if not string.find(job.webhook_events, '"' .. job.state .. '"', 1, true) then return end
+  elseif job.state == 'in_progress' then
+    return
+  end
   local event = 'evt_' .. job.id .. '_' .. job.state
   local record, flat = {}, whole(job.id)
   for i = 1, #flat, 2 do record[flat[i]] = flat[i + 1] end
   call('HSET', key('hook', event), 'event', event, 'url', job.webhook_url, 'created_at', now,
-    'attempt', 0, 'record', cjson.encode(record))
+    'attempt', 0, 'job', job.id, 'owner', job.owner, 'status', 'pending',
+    'record', cjson.encode(record))
+  call('RPUSH', key('hooks', job.id), event)
   call('ZADD', key('outbox'), now, event)
+end
+
+local function gone_key(owner, url)
+  return key('gone', owner, redis.sha1hex(url))
+end
+
+local function drop_hook(event)
+  call('ZREM', key('outbox'), event)
+  call('DEL', key('hook', event), key('tries', event))
+end
+
+-- One event's delivery as it stands: {hash, deliveries, due time or ''}.
+local function delivery(event)
+  local hook = key('hook', event)
+  local shown = {'event', 'url', 'created_at', 'status'}
+  local due = call('ZSCORE', key('outbox'), event)
+  return {call('HMGET', hook, unpack(shown)), call('LRANGE', key('tries', event), 0, -1), due or ''}
+end
+
+-- The event is delivered or given up. Of a job that is no more nothing is kept.
+local function settle_hook(event, job_id, status)
+  if call('EXISTS', key('job', job_id)) == 0 then return drop_hook(event) end
+  call('ZREM', key('outbox'), event)
+  call('HSET', key('hook', event), 'status', status)
 end
 
 local function finish(job, state, now)
@@ -266,6 +302,10 @@ end
 
 local function forget(job, sweep_at)
   call('DEL', key('job', job.id))
+  for _, event in ipairs(call('LRANGE', key('hooks', job.id), 0, -1)) do
+    if not call('ZSCORE', key('outbox'), event) then drop_hook(event) end
+  end
+  call('DEL', key('hooks', job.id))
   call('ZREM', key('owner', job.owner), job.id)
   call('ZREM', key('expiry'), job.id)
   call('ZADD', key('sweep'), sweep_at, job.id .. '/')

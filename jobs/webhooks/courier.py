@@ -1,29 +1,29 @@
 """Sends due events from the outbox: a few at a time, and never many to one receiver.
 
-It runs beside the relay's loop in threads of its own, so that a slow receiver holds up no release, and
-takes at most `per_receiver` of them, so that it holds up no other receiver either.
+It runs beside the relay's loop in threads of its own, so that a slow receiver holds up no release. One
+receiver takes at most `per_receiver` of them and one owner, whatever number of names he gives his, a
+quarter, so that they hold up no other receiver either.
 """
 
 from __future__ import annotations
 
+import logging
 import queue
 import threading
-from collections import Counter
+import time
 from collections.abc import Callable
-from urllib.parse import urlsplit
 
 import structlog
 
 from jobs.errors import StoreUnavailable
 from jobs.relay.board import Board, Hook
 from jobs.webhooks.delivery import Outcome, Sender, delay_s, jitter
+from jobs.webhooks.shares import CROWDED_S, Shares, receiver_of
 
 _log = structlog.get_logger()
 
 _LOOK_S = 1.0
 _BATCH = 32
-_CROWDED_S = 2.0
-"""How long an event waits whose receiver has its share of threads already."""
 
 
 class Courier:
@@ -41,7 +41,7 @@ class Courier:
         leads: Callable[[], bool],
         *,
         hold_s: float,
-        threads: int = 8,
+        threads: int = 32,
         per_receiver: int = 2,
     ) -> None:
         self._board = board
@@ -49,10 +49,8 @@ class Courier:
         self._leads = leads
         self._hold_s = hold_s
         self._threads = threads
-        self._per_receiver = per_receiver
+        self._shares = Shares(per_receiver=per_receiver, per_owner=max(1, threads // 4))
         self._waiting: queue.SimpleQueue[Hook] = queue.SimpleQueue()
-        self._lock = threading.Lock()
-        self._under_way: Counter[str] = Counter()
         self._wake = threading.Event()
 
     def kick(self) -> None:
@@ -75,19 +73,14 @@ class Courier:
 
     def _hand_out(self) -> bool:
         """Give due events to the threads. True: there may be more to give at once."""
-        with self._lock:
-            room = 2 * self._threads - self._under_way.total()
+        room = 2 * self._threads - self._shares.taken
         if room <= 0:
             return False
         hooks = self._board.due_hooks(_BATCH, self._hold_s)
         for hook in hooks:
-            receiver = urlsplit(hook.url).netloc.lower()
-            with self._lock:
-                crowded = room <= 0 or self._under_way[receiver] >= self._per_receiver
-                if not crowded:
-                    self._under_way[receiver] += 1
-            if crowded:
-                self._board.hook_later(hook, hook.attempt, _CROWDED_S * (1 + jitter()))
+            wait_s = CROWDED_S if room <= 0 else self._shares.take(hook)
+            if wait_s:
+                self._board.hook_later(hook, wait_s * (1 + jitter()))
             else:
                 room -= 1
                 self._waiting.put(hook)
@@ -96,16 +89,14 @@ class Courier:
     def _work(self) -> None:
         while True:
             hook = self._waiting.get()
+            start = time.monotonic()
+            outcome = self._attempt(hook)
             try:
-                self._settle(hook, self._attempt(hook))
+                self._settle(hook, outcome, time.monotonic() - start)
             except StoreUnavailable as error:
                 _log.warning("webhook's outcome not noted", id=hook.event, reason=str(error))
             finally:
-                receiver = urlsplit(hook.url).netloc.lower()
-                with self._lock:
-                    self._under_way[receiver] -= 1
-                    if not self._under_way[receiver]:
-                        del self._under_way[receiver]
+                self._shares.give_back(hook, outcome.throttle_s)
                 self._wake.set()
 
     def _attempt(self, hook: Hook) -> Outcome:
@@ -114,26 +105,37 @@ class Courier:
         except Exception as error:  # noqa: BLE001 - the thread must outlive any one event
             return Outcome(None, f"{type(error).__name__}: {error}"[:200])
 
-    def _settle(self, hook: Hook, outcome: Outcome) -> None:
+    def _settle(self, hook: Hook, outcome: Outcome, took_s: float) -> None:
         attempts = hook.attempt + 1
-        log = _log.bind(
-            id=hook.event,
-            receiver=urlsplit(hook.url).hostname,
-            attempt=attempts,
-            status=outcome.status,
-        )
+        delay = None if outcome.delivered else delay_s(outcome, attempts, jitter)
+        status = _status(outcome, delay)
+        tried = {
+            "at": round(time.time(), 3),
+            "status": outcome.status,
+            "error": outcome.reason or None,
+            "duration_ms": round(1000 * took_s),
+        }
         self._board.count("webhooks", _word(outcome))
-        if outcome.delivered:
-            log.info("webhook delivered")
-            self._board.hook_drop(hook)
-            return
-        delay = delay_s(outcome, attempts, jitter)
-        if delay is None:
-            log.warning("webhook given up", reason=outcome.reason)
-            self._board.hook_drop(hook)
-            return
-        log.info("webhook failed", reason=outcome.reason, next_in_s=round(delay))
-        self._board.hook_later(hook, attempts, delay)
+        self._board.hook_tried(hook, tried, status, delay)
+        _log.log(
+            logging.INFO if status in ("delivered", "pending") else logging.WARNING,
+            "webhook tried",
+            id=hook.event,
+            receiver=receiver_of(hook),
+            attempt=attempts,
+            answer=outcome.status,
+            reason=outcome.reason,
+            outcome=status,
+            next_in_s=None if delay is None else round(delay),
+        )
+
+
+def _status(outcome: Outcome, delay: float | None) -> str:
+    if outcome.delivered:
+        return "delivered"
+    if delay is not None:
+        return "pending"
+    return "disabled" if outcome.status == 410 else "failed"
 
 
 def _word(outcome: Outcome) -> str:

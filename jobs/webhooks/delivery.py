@@ -17,6 +17,8 @@ from jobs.webhooks.target import GuardedBackend, TargetRefused
 DELAYS_S = (5, 300, 1800, 7200, 18_000, 36_000, 50_400, 72_000, 86_400)
 """Before the second attempt, the third, ...: the schedule that Standard Webhooks advises."""
 MAX_RETRY_AFTER_S = 86_400
+THROTTLE_S = 30.0
+"""How long a receiver that says it is overloaded gets nothing at all, unless it says itself."""
 
 
 @dataclass(frozen=True)
@@ -32,6 +34,13 @@ class Outcome:
         """2xx, and nothing else; a redirect is a failure and is not followed."""
         return self.status is not None and 200 <= self.status < 300
 
+    @property
+    def throttle_s(self) -> float:
+        """How long the receiver wants to be left alone, other events included."""
+        if self.status not in (429, 502, 504):
+            return 0.0
+        return self.retry_after_s or THROTTLE_S
+
 
 def delay_s(outcome: Outcome, attempts: int, jitter: Callable[[], float]) -> float | None:
     """Seconds until the next attempt after `attempts` made; None: give up.
@@ -40,7 +49,7 @@ def delay_s(outcome: Outcome, attempts: int, jitter: Callable[[], float]) -> flo
     """
     if outcome.status == 410 or attempts > len(DELAYS_S):
         return None
-    delay = max(DELAYS_S[attempts - 1], outcome.retry_after_s)
+    delay = max(DELAYS_S[attempts - 1], outcome.retry_after_s, outcome.throttle_s)
     return delay * (1 + jitter() / 10)
 
 
@@ -53,11 +62,11 @@ class Sender:
 
     def post(self, hook: Hook) -> Outcome:
         """Try once; takes `webhook_timeout_s` at the most, resolving the name aside."""
-        secret = self._settings.webhook_secret
-        if secret is None:
+        secrets = self._settings.webhook_secrets
+        if not secrets:
             return Outcome(None, "no RUSHES_WEBHOOK_SECRET to sign with")
         text = body(hook)
-        signed = headers(hook, text, secret.get_secret_value(), datetime.now(UTC))
+        signed = headers(hook, text, secrets, datetime.now(UTC))
         backend = GuardedBackend(
             private=self._settings.webhook_private, timeout_s=self._settings.webhook_timeout_s
         )

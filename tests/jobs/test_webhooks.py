@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
 import json
 import socket
 import threading
@@ -9,20 +11,26 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta, timezone
+from typing import Any
 
 import pytest
-from standardwebhooks import Webhook
+from standardwebhooks import Webhook, WebhookVerificationError
 
+from jobs.errors import NotFound
 from jobs.public import public
+from jobs.record import JobError
 from jobs.relay.board import Board, Hook
 from jobs.settings import Settings
 from jobs.states import State
 from jobs.store import JobStore
 from jobs.webhooks import check_webhook_url
 from jobs.webhooks.courier import Courier
-from jobs.webhooks.delivery import DELAYS_S, Outcome, Sender, delay_s
+from jobs.webhooks.delivery import DELAYS_S, THROTTLE_S, Outcome, Sender, delay_s
+from jobs.webhooks.log import DeliveryLog
 from jobs.webhooks.message import body, headers
+from jobs.webhooks.shares import CROWDED_S, Shares
 from jobs.webhooks.target import is_public
+from jobs.workers import Workers
 from pipeline.limits import RequestError
 from tests.fixtures.waiting import wait_for
 from tests.fixtures.webhooks import Receiver
@@ -67,18 +75,50 @@ def test_a_retry_has_the_same_id_and_body_and_a_new_timestamp() -> None:
     text = body(sent)
     assert text == body(sent)
     first_at = datetime(2026, 11, 24, 12, 0, tzinfo=UTC)
-    first = headers(sent, text, SECRET, first_at)
-    second = headers(sent, text, SECRET, first_at + timedelta(seconds=5))
+    first = headers(sent, text, [SECRET], first_at)
+    second = headers(sent, text, [SECRET], first_at + timedelta(seconds=5))
     assert first["webhook-id"] == second["webhook-id"]
     assert int(second["webhook-timestamp"]) - int(first["webhook-timestamp"]) == 5
     assert first["webhook-signature"] != second["webhook-signature"]
     elsewhere = first_at.astimezone(timezone(timedelta(hours=5)))
-    assert headers(sent, text, SECRET, elsewhere) == first
+    assert headers(sent, text, [SECRET], elsewhere) == first
 
 
 def test_a_body_stays_small_with_the_longest_prompt() -> None:
-    job = making.job(request=making.request(prompt="ü" * 2000), state=State.FAILED)
-    assert len(body(Hook("evt", "https://example.com", 1.0, 0, job))) < 20_000
+    prompts = {"prompt": "🎬" * 4000, "negative_prompt": "ü" * 4000}
+    job = making.job(request=making.request(**prompts), state=State.FAILED)
+    text = body(Hook("evt", "https://example.com", 1.0, 0, job))
+    assert len(text.encode()) < 20_000
+    assert json.loads(text)["data"]["prompt"] == "🎬" * 499 + "…"
+    short = making.job(request=making.request(prompt="ü" * 1000), state=State.FAILED)
+    text = body(Hook("evt", "https://example.com", 1.0, 0, short))
+    assert json.loads(text)["data"] == json.loads(json.dumps(public(short)))
+
+
+OLD_SECRET = "whsec_" + "b2xkb2xk" * 5
+
+
+def test_while_secrets_change_receivers_accept_with_either(receiver: Receiver) -> None:
+    both = settings(webhook_secret=f"{SECRET}, {OLD_SECRET}")
+    assert Sender(both).post(hook(receiver.url())).delivered
+    (got,) = receiver.received
+    for secret in (SECRET, OLD_SECRET):
+        Webhook(secret).verify(got.body, got.headers)
+    assert len(got.headers["webhook-signature"].split(" ")) == 2
+    with pytest.raises(WebhookVerificationError):
+        Webhook("whsec_" + "b3RoZXJz" * 5).verify(got.body, got.headers)
+
+
+def test_the_openai_sdk_unwraps_a_delivery(receiver: Receiver) -> None:
+    openai = pytest.importorskip("openai")
+    sent = hook(receiver.url())
+    assert Sender(settings()).post(sent).delivered
+    (got,) = receiver.received
+    client = openai.OpenAI(api_key="EMPTY", webhook_secret=SECRET)
+    event = client.webhooks.unwrap(got.body, got.headers)
+    assert (event.type, event.id) == ("video.completed", sent.event)
+    with pytest.raises(openai.InvalidWebhookSignatureError):
+        client.webhooks.unwrap(got.body + " ", got.headers)
 
 
 # What follows from an answer ---------------------------------------------------------------------
@@ -92,6 +132,9 @@ def test_the_schedule() -> None:
     assert delay_s(Outcome(410), 1, lambda: 0.0) is None, "the receiver wants no more"
     assert delay_s(Outcome(429, retry_after_s=60), 1, lambda: 0.0) == 60
     assert delay_s(Outcome(503, retry_after_s=1), 1, lambda: 0.0) == 5
+    for status in (429, 502, 504):
+        assert delay_s(Outcome(status), 1, lambda: 0.0) == THROTTLE_S
+    assert Outcome(500).throttle_s == 0
 
 
 @pytest.mark.parametrize("status", [199, 301, 302, 307, 308, 400, 404, 500])
@@ -267,7 +310,6 @@ def test_an_event_is_delivered_once_and_leaves_the_outbox(
     (got,) = receiver.received
     assert json.loads(got.body)["type"] == "video.cancelled"
     assert json.loads(got.body)["data"]["id"] == job_id
-    assert list(store.redis.scan_iter("t:hook:*")) == []
 
 
 def test_a_failed_event_is_tried_again_by_the_schedule(
@@ -290,12 +332,145 @@ def test_a_failed_event_is_tried_again_by_the_schedule(
     Webhook(SECRET).verify(second.body, second.headers)
 
 
-def test_410_ends_it(store: JobStore, board: Board, receiver: Receiver) -> None:
-    receiver.answers = [410]
-    ended(store, receiver.url())
+def test_only_the_chosen_states_are_told(
+    store: JobStore, board: Board, receiver: Receiver, workers: Workers
+) -> None:
+    workers.announce(making.worker())
+    chosen = (State.IN_PROGRESS, State.FAILED)
+    ids = [
+        store.submit(making.job(webhook_url=receiver.url(), webhook_events=events)).id
+        for events in (chosen, (), (State.COMPLETED,))
+    ]
+    for release in board.release("tiny", 3):
+        job = store.claim(release.job_id, release.number, f"w-{release.job_id}")
+        assert job is not None
+        assert store.hand_back(job.id, job.fence)
+    for release in board.release("tiny", 3):
+        job = store.claim(release.job_id, release.number, f"v-{release.job_id}")
+        assert job is not None
+        store.fail(job.id, job.fence, JobError(code="error", message="as told"))
     with running(board, courier_of(board)):
         wait_for(lambda: not store.redis.exists("t:outbox"), "the outbox is empty")
-    assert len(receiver.received) == 1
+    told = {(event["data"]["id"], event["type"]): event for event in bodies(receiver)}
+    assert set(told) == {
+        (ids[0], "video.in_progress"),
+        (ids[0], "video.failed"),
+        (ids[1], "video.failed"),
+    }
+    assert len(receiver.received) == 3, "a job begins once, however often it is tried"
+    assert told[ids[0], "video.in_progress"]["data"]["status"] == "in_progress"
+
+
+def bodies(receiver: Receiver) -> list[dict[str, Any]]:
+    return [json.loads(got.body) for got in receiver.received]
+
+
+def test_the_log_tells_every_attempt_and_a_replay_sends_the_same_again(
+    store: JobStore, board: Board, receiver: Receiver
+) -> None:
+    receiver.answers = [500, 204]
+    (job_id,) = ended(store, receiver.url())
+    log = DeliveryLog(store)
+    (event,) = log.list(job_id, owner="ada")
+    assert (event.status, event.attempts) == ("pending", ())
+    courier = courier_of(board)
+    with running(board, courier):
+        wait_for(lambda: log.list(job_id)[0].attempts, "it was tried")
+        (event,) = log.list(job_id)
+        assert (event.status, event.attempts[0]["status"]) == ("pending", 500)
+        assert (event.next_attempt_at or 0) > time.time()
+        replayed = log.replay(job_id, event.event, owner="ada")
+        assert (replayed.next_attempt_at or 0) <= time.time()
+        courier.kick()
+        wait_for(lambda: log.list(job_id)[0].status == "delivered", "it is delivered")
+        log.replay(job_id, event.event)
+        courier.kick()
+        wait_for(lambda: len(log.list(job_id)[0].attempts) == 3, "it is sent once more")
+    assert len({got.body for got in receiver.received}) == 1
+    assert len({got.headers["webhook-id"] for got in receiver.received}) == 1
+    for asked in (lambda: log.list(job_id, owner="bob"), lambda: log.replay(job_id, "evt_other")):
+        with pytest.raises(NotFound):
+            asked()
+
+
+def test_the_log_is_bounded_and_goes_with_its_job(store: JobStore, board: Board) -> None:
+    (job_id,) = ended(store, "https://example.com/hook")
+    (due,) = board.due_hooks(10, 60)
+    for number in range(30):
+        board.hook_tried(due, {"at": number}, "pending", 60)
+        board.hook_tried(due, {"at": number}, "pending", 60)  # its answer was lost
+    attempts = DeliveryLog(store).list(job_id)[0].attempts
+    assert [each["at"] for each in attempts] == list(range(10, 30))
+    store.delete(job_id)
+    assert store.redis.exists(f"t:hook:{due.event}"), "what is due is still sent"
+    board.hook_tried(due, {"at": 30}, "delivered", None)
+    left = [
+        key for pattern in ("hook*", "tries*", "outbox") for key in store.redis.keys(f"t:{pattern}")
+    ]
+    assert left == []
+
+
+def test_410_disables_the_receiver_for_its_owner_until_a_replay(
+    store: JobStore, board: Board, receiver: Receiver
+) -> None:
+    receiver.answers = [410]
+    first, second = ended(store, receiver.url(), 2)
+    log = DeliveryLog(store)
+    courier = Courier(board, Sender(settings()), lambda: True, hold_s=60, per_receiver=1)
+    with running(board, courier):
+        wait_for(
+            lambda: {log.list(each)[0].status for each in (first, second)} == {"disabled"},
+            "both are given up",
+        )
+        assert len(receiver.received) == 1
+        receiver.answers = [204]
+        bob = store.submit(making.job(owner="bob", webhook_url=receiver.url()))
+        store.cancel(bob.id)
+        courier.kick()
+        wait_for(lambda: log.list(bob.id)[0].status == "delivered", "others are still told")
+        log.replay(first, log.list(first)[0].event)
+        courier.kick()
+        wait_for(lambda: log.list(first)[0].status == "delivered", "its owner insisted")
+
+
+def test_a_receiver_that_says_429_gets_nothing_for_a_while() -> None:
+    now = [100.0]
+    shares = Shares(per_receiver=2, per_owner=4, clock=lambda: now[0])
+    busy, other = hook("https://busy.example/a"), hook("https://other.example/")
+    assert shares.take(busy) == 0
+    shares.give_back(busy, Outcome(429, retry_after_s=60).throttle_s)
+    assert shares.take(hook("https://busy.example/b")) == 60
+    assert shares.take(other) == 0
+    now[0] += 60
+    assert shares.take(busy) == 0
+
+
+def test_one_owner_with_many_hosts_leaves_room_for_others() -> None:
+    shares = Shares(per_receiver=2, per_owner=4)
+    taken = [shares.take(hook(f"https://host-{n}.example/")) for n in range(10)]
+    assert taken == [0.0] * 4 + [CROWDED_S] * 6
+    bobs = dataclasses.replace(hook("https://bob.example/"), job=making.job(owner="bob"))
+    assert shares.take(bobs) == 0
+    assert shares.taken == 5
+
+
+def test_a_receiver_that_sends_headers_without_end_is_left() -> None:
+    stop = threading.Event()
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def flood() -> None:
+            connection, _ = listener.accept()
+            with connection, contextlib.suppress(OSError):
+                connection.sendall(b"HTTP/1.1 200 OK\r\n")
+                while not stop.is_set():
+                    connection.sendall(b"x-more: " + b"y" * 1000 + b"\r\n")
+
+        thread = threading.Thread(target=flood)
+        thread.start()
+        outcome = Sender(settings()).post(hook(f"http://127.0.0.1:{listener.getsockname()[1]}/"))
+        stop.set()
+        thread.join()
+    assert (outcome.status, outcome.reason.partition(":")[0]) == (None, "RemoteProtocolError")
 
 
 def test_a_slow_receiver_holds_up_no_other(
@@ -307,7 +482,7 @@ def test_a_slow_receiver_holds_up_no_other(
         ended(store, slow.url(), 40)
         ended(store, receiver.url(), 5)
         patient = Sender(settings(webhook_timeout_s=60))
-        courier = Courier(board, patient, lambda: True, hold_s=120, threads=4)
+        courier = Courier(board, patient, lambda: True, hold_s=120)
         with running(board, courier):
             wait_for(lambda: len(receiver.received) == 5, "the others are served", timeout_s=50)
             assert len(slow.received) <= 2
