@@ -4,7 +4,19 @@ from __future__ import annotations
 
 from flask import Flask, Request
 
-from api import errors, headers, health, images, jobs, metrics, models, openapi, request_id, videos
+from api import (
+    errors,
+    headers,
+    health,
+    images,
+    jobs,
+    metrics,
+    models,
+    openapi,
+    page,
+    request_id,
+    videos,
+)
 from api.bodies import StrictFormParser
 from api.door import Door
 from api.parts import Parts
@@ -57,4 +69,5 @@ def create_app(
     app.register_blueprint(metrics.blueprint(parts))
     app.register_blueprint(openapi.blueprint())
     app.register_blueprint(health.blueprint(parts))
+    app.register_blueprint(page.blueprint())
     return app

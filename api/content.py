@@ -7,21 +7,22 @@ from urllib.parse import urlsplit
 
 from flask import Request, Response
 
+from api.fields import ContentQuery
 from jobs.artifacts import ArtifactStore
 from jobs.errors import Conflict, NotFound
 from jobs.record import Artifact, Job
 from jobs.states import State
 
 
-def answer(job: Job, variant: str, artifacts: ArtifactStore, request: Request) -> Response:
-    """The file of `job` that `variant` names, as RFC 9110 has it for this request.
+def answer(job: Job, query: ContentQuery, artifacts: ArtifactStore, request: Request) -> Response:
+    """The file of `job` that `query` names, as RFC 9110 has it for this request.
 
     Raises:
         Conflict: the job still runs.
         NotFound: it ended without such a file.
     """
-    artifact = find(job, variant)
-    url = link(job, artifact, artifacts)
+    artifact = find(job, query.variant)
+    url = link(job, artifact, artifacts) if query.redirect else None
     if url is not None and urlsplit(url).netloc != request.host and request.method == "GET":
         # To our own host the SDK would send its key along; and the link is signed for GET only.
         return Response(status=302, headers={"location": url, "cache-control": "no-store"})

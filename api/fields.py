@@ -126,6 +126,8 @@ class ContentQuery(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     variant: Literal["video", "thumbnail", "spritesheet"] = "video"
+    redirect: bool = True
+    """Whether the answer may be a redirect to the store; scripts of a page can seldom follow one."""
 
 
 class ModelQuery(BaseModel):

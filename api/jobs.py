@@ -53,7 +53,7 @@ def blueprint(parts: Parts, kind: str) -> Blueprint:
     def download(job_id: str) -> Response:
         query = parse(ContentQuery, request.args.to_dict())
         job = parts.store.get(known(job_id, kind), owner=owner())
-        return content.answer(job, query.variant, parts.artifacts, request)
+        return content.answer(job, query, parts.artifacts, request)
 
     @routes.get("/<job_id>/events")
     def events(job_id: str) -> Response:

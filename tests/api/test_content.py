@@ -199,6 +199,14 @@ def test_s3_redirects_to_a_link_that_works_without_us(s3_app: S3App, clip: Path)
     assert (head.status_code, head.headers["content-length"]) == (200, str(len(CONTENT)))
 
 
+def test_s3_streams_to_who_cannot_follow(s3_app: S3App, clip: Path) -> None:
+    client, store, artifacts = s3_app()
+    job_id = create(client)
+    finish(store, artifacts, job_id, clip)
+    answer = client.get(f"/v1/videos/{job_id}/content", query_string={"redirect": "false"})
+    assert (answer.status_code, answer.data) == (200, CONTENT)
+
+
 def test_s3_streams_when_its_public_endpoint_is_our_own_origin(s3_app: S3App, clip: Path) -> None:
     client, store, artifacts = s3_app(s3_public_endpoint_url="https://media.test")
     job_id = create(client)

@@ -1,0 +1,153 @@
+// One's videos, the newest first.
+
+import { Card } from "./card.js";
+import { active, Watch } from "./watch.js";
+
+const PAGE = 24;
+const $ = (id) => document.getElementById(id);
+
+export class Gallery {
+  constructor(api, composer) {
+    this.api = api;
+    this.composer = composer;
+    this.cards = new Map();
+    this.looking = null;
+    this.watch = new Watch(api, {
+      jobs: () => [...this.cards.values()].map((card) => card.job),
+      tell: (job) => this.put(job),
+      gone: (id) => this.drop(id),
+      look: () => this.look(),
+    });
+    this.does = {
+      cancel: async ({ id }) => this.put(await api.post(`v1/videos/${id}/cancel`)),
+      retry: async ({ id }) => this.add(await api.post(`v1/videos/${id}/retry`)),
+      remix: (job) => composer.remix(job),
+      download: (_, card) => card.download(),
+      delete: (job) => this.delete(job),
+      seed: (job) => composer.seed(job.seed),
+    };
+    $("older").addEventListener("click", () => this.older());
+    $("gallery-problem").querySelector("button").addEventListener("click", () => this.look());
+    setInterval(() => {
+      for (const card of this.cards.values()) if (active(card.job)) card.tick();
+    }, 1000);
+  }
+
+  /** Load the list and follow it. */
+  async open() {
+    this.watch.start();
+    await this.look();
+  }
+
+  /** Forget everything: somebody else may come. */
+  close() {
+    this.watch.stop();
+    for (const id of [...this.cards.keys()]) this.drop(id);
+    $("empty").hidden = true;
+  }
+
+  /** Bring the newest up to date, and those that still run further down. */
+  look() {
+    this.looking ??= this.refresh().finally(() => (this.looking = null));
+    return this.looking;
+  }
+
+  async refresh() {
+    const known = new Set(this.cards.keys());
+    try {
+      const page = await this.api.get(`v1/videos?limit=${PAGE}`);
+      const listed = new Set(page.data.map((job) => job.id));
+      for (const job of page.data) this.put(job);
+      for (const id of known) {
+        if (listed.has(id)) continue;
+        if (!page.has_more || id > page.last_id) this.drop(id);
+        else if (active(this.cards.get(id).job)) this.put(await this.api.get(`v1/videos/${id}`));
+      }
+      if (!known.size) $("older").hidden = !page.has_more;
+      this.settled();
+    } catch (error) {
+      this.failed(error);
+    }
+    this.watch.choose();
+  }
+
+  async older() {
+    const last = [...this.cards.keys()].sort()[0];
+    $("older").disabled = true;
+    try {
+      const page = await this.api.get(`v1/videos?limit=${PAGE}&after=${last}`);
+      for (const job of page.data) this.put(job);
+      $("older").hidden = !page.has_more;
+      this.settled();
+    } catch (error) {
+      this.failed(error);
+    } finally {
+      $("older").disabled = false;
+    }
+  }
+
+  settled() {
+    $("gallery-problem").hidden = true;
+    $("cards").querySelectorAll(".ghost").forEach((ghost) => ghost.remove());
+    $("cards").setAttribute("aria-busy", "false");
+    $("empty").hidden = this.cards.size > 0;
+  }
+
+  failed(error) {
+    if (error.status === 401) return; // the door is shown instead
+    const problem = $("gallery-problem");
+    problem.querySelector("p").textContent = `Your videos could not be brought up to date. ${error.message}`;
+    problem.hidden = false;
+  }
+
+  /** A job that was made here. */
+  add(job) {
+    this.put(job);
+    this.settled();
+    this.watch.choose();
+    const { root } = this.cards.get(job.id);
+    root.scrollIntoView({ block: "nearest", behavior: "smooth" });
+    $("said").textContent = "In line.";
+  }
+
+  put(job) {
+    const card = this.cards.get(job.id);
+    if (!card) return this.insert(job);
+    const before = card.job.status;
+    card.update(job);
+    if (before !== card.job.status && !active(card.job))
+      $("said").textContent = `${card.job.status}: ${card.job.prompt}`;
+  }
+
+  /** Ids sort by time. */
+  insert(job) {
+    const card = new Card(this.api, job, this.does);
+    const below = [...$("cards").children].find((each) => !each.dataset.id || each.dataset.id < job.id);
+    this.cards.set(job.id, card);
+    $("cards").insertBefore(card.root, below ?? null);
+  }
+
+  async delete(job) {
+    if (!(await sure(job))) return;
+    await this.api.fetch(`v1/videos/${job.id}`, { method: "DELETE" });
+    this.drop(job.id);
+    $("said").textContent = "Deleted.";
+    $("gallery").focus({ preventScroll: true });
+  }
+
+  drop(id) {
+    this.cards.get(id)?.remove();
+    this.cards.delete(id);
+    $("empty").hidden = this.cards.size > 0;
+  }
+}
+
+function sure(job) {
+  const dialog = $("sure");
+  dialog.querySelector(".prompt").textContent = job.prompt;
+  dialog.returnValue = "no";
+  dialog.showModal();
+  return new Promise((resolve) => {
+    dialog.addEventListener("close", () => resolve(dialog.returnValue === "yes"), { once: true });
+  });
+}
