@@ -10,7 +10,8 @@ from pipeline.request import Request
 
 
 def work_units(request: Request) -> float:
-    """Millions of output pixels times denoising steps times branches (two with guidance)."""
-    megapixels = request.width * request.height * request.num_frames / 1e6
-    branches = 2 if request.guidance_scale > 1 else 1
+    """Millions of output pixels, of all outputs, times denoising steps and branches (two with guidance)."""
+    frames = request.num_frames * request.num_outputs
+    megapixels = request.width * request.height * frames / 1e6
+    branches = 2 if request.strongest_guidance > 1 else 1
     return max(1e-6, megapixels * request.num_inference_steps * branches)

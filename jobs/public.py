@@ -11,7 +11,8 @@ from typing import Any
 from jobs.record import Job, Progress
 from jobs.states import State
 
-_SHARES = {"denoising": (5, 90), "decoding": (90, 97), "storing": (97, 99)}
+_GENERATED = 97
+_SHARES = {"denoising": (5, 90), "decoding": (90, _GENERATED), "storing": (_GENERATED, 99)}
 """Per cent of a job's progress that a stage spans; the stages before denoising share the first 5."""
 
 
@@ -85,6 +86,10 @@ def _whole(time_s: float | None) -> int | None:
 def _percent(progress: Progress | None) -> int:
     if progress is None:
         return 0
-    first, last = _SHARES.get(progress.stage.lower(), (0, 5))
+    stage = progress.stage.lower()
+    first, last = _SHARES.get(stage, (0, 5))
     done = min(1.0, progress.step / progress.steps) if progress.steps > 0 else 0.0
-    return int(first + (last - first) * done)
+    share = first + (last - first) * done
+    if stage != "storing":
+        share = (_GENERATED * progress.item + share) / progress.items
+    return int(share)

@@ -10,18 +10,21 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import CancelledError
+from contextlib import closing
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
 import structlog
 
 from jobs.artifacts import ArtifactStore, StoredFile
-from jobs.errors import StorageUnavailable, StoreUnavailable
+from jobs.errors import NotFound, StorageUnavailable, StoreUnavailable
 from jobs.record import Artifact, Job, JobError, Progress, Usage
 from jobs.states import State
 from jobs.store import JobStore
 from pipeline.gang import protocol
 from pipeline.gang.gang import GangDied
+from pipeline.request import INPUTS
 from worker.beat import Beat, Held
 from worker.supervisor import Supervisor
 
@@ -74,18 +77,36 @@ class Attempt:
         self._supervisor = supervisor
         self._draining = draining
 
+    def fetch(self, directory: Path) -> None:
+        """Copy the job's input images into `directory`, where the gang looks for them.
+
+        Raises:
+            Lost, HandedBack, TryFailed: it came to nothing.
+        """
+        names = self._job.request.images
+        if not names:
+            return
+        folder = directory / INPUTS
+        folder.mkdir()
+        for index, name in enumerate(names):
+            self._note("fetching", index, len(names))
+            key = f"jobs/{self._job.id}/{INPUTS}/{name}"
+            self._patiently("fetch", key, partial(self._download, key, folder / name))
+
     def run(self, directory: Path) -> protocol.Done:
         """Generate on the gang into `directory`; the gang is free again when this returns.
 
         Raises:
             Lost, HandedBack, TryFailed: it came to nothing.
         """
-        request = self._job.request
-        item = protocol.RunItem(request=request, file=file_name(self._job))
+        outputs = self._job.request.outputs()
         run = protocol.Run(
             run_id=f"{self._job.id}/{self._job.fence}",
             directory=str(directory),
-            items=(item,),
+            items=tuple(
+                protocol.RunItem(request=output, file=name, previews=True)
+                for output, name in zip(outputs, file_names(self._job), strict=True)
+            ),
         )
         work = self._supervisor.submit(run, self._on_progress)
         self._held.work = work
@@ -122,23 +143,40 @@ class Attempt:
         for index, result in enumerate(results):
             self._note("storing", index, len(results))
             key = f"jobs/{self._job.id}/{self._job.fence}/{result.file}"
-            stored = self._put(key, directory / result.file, result.content_type)
-            artifacts.append(
-                Artifact(
-                    kind=result.content_type.partition("/")[0],
-                    key=key,
-                    content_type=result.content_type,
-                    size_bytes=stored.size_bytes,
-                    sha256=stored.sha256,
-                    width=result.width,
-                    height=result.height,
-                    num_frames=result.num_frames,
-                    fps=result.fps,
-                    seed=result.seed,
-                )
+            path = directory / result.file
+            stored = self._put(key, path, result.content_type)
+            whole = Artifact(
+                kind=result.content_type.partition("/")[0],
+                key=key,
+                content_type=result.content_type,
+                size_bytes=stored.size_bytes,
+                sha256=stored.sha256,
+                width=result.width,
+                height=result.height,
+                num_frames=result.num_frames,
+                fps=result.fps,
+                seed=result.seed,
             )
+            artifacts += [whole, *(self._store_beside(whole, side, path) for side in result.beside)]
         self._note("storing", len(results), len(results))
         return tuple(artifacts)
+
+    def _store_beside(self, whole: Artifact, side: protocol.SideFile, path: Path) -> Artifact:
+        """Upload a picture of the output `whole`, which lies at `path`."""
+        key = f"{whole.key.rpartition('/')[0]}/{side.file}"
+        stored = self._put(key, path.with_name(side.file), side.content_type)
+        return whole.model_copy(
+            update={
+                "kind": side.kind,
+                "key": key,
+                "content_type": side.content_type,
+                "size_bytes": stored.size_bytes,
+                "sha256": stored.sha256,
+                "width": side.width,
+                "height": side.height,
+                "num_frames": 1,
+            }
+        )
 
     def complete(
         self, done: protocol.Done, artifacts: tuple[Artifact, ...], *, devices: int
@@ -182,16 +220,28 @@ class Attempt:
         return None if refused else State.FAILED
 
     def _put(self, key: str, path: Path, content_type: str) -> StoredFile:
+        return self._patiently("store", key, lambda: self._artifacts.put(key, path, content_type))
+
+    def _download(self, key: str, path: Path) -> None:
+        try:
+            with closing(self._artifacts.read(key)) as chunks, path.open("wb") as file:
+                file.writelines(chunks)
+        except NotFound as error:
+            failure = JobError(code="input_missing", message=f"the input image {path.name} is gone")
+            raise TryFailed(failure, again=False) from error
+
+    def _patiently(self, doing: str, key: str, act: Callable[[], T]) -> T:
+        """Do something with the artifact store, with a few tries."""
         backoff_s = iter(UPLOAD_BACKOFF_S)
         while not self._held.lost.is_set():
             try:
-                return self._artifacts.put(key, path, content_type)
+                return act()
             except StorageUnavailable as error:
                 delay_s = next(backoff_s, None)
                 if delay_s is None:
                     failure = JobError(code=error.code, message=str(error))
                     raise TryFailed(failure, again=True) from error
-                log.warning("cannot store yet", key=key, error=str(error), again_s=delay_s)
+                log.warning(f"cannot {doing} yet", key=key, error=str(error), again_s=delay_s)
                 if self._draining.is_set():
                     raise HandedBack from error
                 self._held.lost.wait(delay_s)
@@ -204,15 +254,21 @@ class Attempt:
             raise HandedBack
 
     def _on_progress(self, progress: protocol.Progress) -> None:
-        self._note(progress.stage, progress.step, progress.steps)
+        self._note(progress.stage, progress.step, progress.steps, item=progress.item)
 
-    def _note(self, stage: str, step: int, steps: int) -> None:
-        self._beat.note(self._held, Progress(stage=stage, step=step, steps=steps))
+    def _note(self, stage: str, step: int, steps: int, *, item: int = 0) -> None:
+        items = self._job.request.num_outputs
+        noted = Progress(stage=stage, step=step, steps=steps, item=item, items=items)
+        self._beat.note(self._held, noted)
 
 
-def file_name(job: Job) -> str:
-    """What the job's file is called, in the attempt's folder and in its key."""
-    return "image.png" if job.request.workload == "t2i" else "video.mp4"
+def file_names(job: Job) -> tuple[str, ...]:
+    """What the job's files are called, in the attempt's folder and in their keys."""
+    request = job.request
+    name = "image" if request.makes_image else "video"
+    if request.num_outputs == 1:
+        return (f"{name}{request.suffix}",)
+    return tuple(f"{name}-{i}{request.suffix}" for i in range(1, request.num_outputs + 1))
 
 
 def persist(write: Callable[[], T]) -> T:

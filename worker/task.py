@@ -77,6 +77,7 @@ class Worker:
     def _try(self, attempt: Attempt, job: Job) -> None:
         try:
             with self.attempts.directory(job) as directory:
+                attempt.fetch(directory)
                 done = attempt.run(directory)
                 artifacts = attempt.store(done, directory)
             attempt.complete(done, artifacts, devices=self.devices)

@@ -86,6 +86,22 @@ def test_progress_never_reaches_100_before_the_end(
     assert public(making.job(state=State.IN_PROGRESS, progress=progress))["progress"] == percent
 
 
+def test_progress_only_rises_over_several_outputs() -> None:
+    stages = [("text_encoding", 1), ("denoising", 10), ("denoising", 20), ("decoding", 20)]
+    way = [
+        Progress(stage=stage, step=step, steps=20, item=item, items=3)
+        for item in range(3)
+        for stage, step in stages
+    ]
+    way.append(Progress(stage="storing", step=0, steps=3))
+    shown = [
+        public(making.job(state=State.IN_PROGRESS, progress=progress))["progress"]
+        for progress in way
+    ]
+    assert shown == sorted(shown)
+    assert shown[3:5] == [32, 32]
+
+
 def test_an_error_of_an_earlier_try_is_not_shown() -> None:
     error = JobError(code="gang_died", message="rank 1 was killed")
     assert public(making.job(error=error))["error"] is None

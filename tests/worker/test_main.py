@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 
 import av
+from PIL import Image
 
 from jobs.celery_app import make_celery, send
 from jobs.record import Job, new_id
@@ -40,8 +41,12 @@ def test_a_worker_tells_what_it_is_and_stays_light(stack: Stack) -> None:
 def test_a_job_becomes_a_video_on_storage(stack: Stack) -> None:
     job = stack.wait_completed(stack.submit(num_frames=13))
 
-    (artifact,) = job.artifacts
-    assert artifact.kind == "video"
+    artifact, thumbnail, spritesheet = job.artifacts
+    assert [picture.kind for picture in job.artifacts] == ["video", "thumbnail", "spritesheet"]
+    for picture, form in ((thumbnail, "WEBP"), (spritesheet, "JPEG")):
+        with Image.open(io.BytesIO(b"".join(stack.artifacts.read(picture.key)))) as image:
+            assert (image.format, image.size) == (form, (picture.width, picture.height))
+            assert picture.content_type == f"image/{form.lower()}"
     assert artifact.key == f"jobs/{job.id}/{job.fence}/video.mp4"
     content = b"".join(stack.artifacts.read(artifact.key))
     assert len(content) == artifact.size_bytes
@@ -62,6 +67,40 @@ def test_one_frame_becomes_an_image(stack: Stack) -> None:
     assert (artifact.kind, artifact.content_type) == ("image", "image/png")
     assert artifact.key.endswith("/image.png")
     assert b"".join(stack.artifacts.read(artifact.key)).startswith(b"\x89PNG")
+
+
+def test_a_job_with_an_image_and_several_outputs_has_a_file_for_each(
+    stack: Stack, tmp_path: Path
+) -> None:
+    file = tmp_path / "fox.png"
+    Image.new("RGB", (80, 60), "red").save(file)
+    job = stack.wait_completed(stack.submit(images={"fox.png": file}, num_outputs=2))
+
+    videos = [artifact for artifact in job.artifacts if artifact.kind == "video"]
+    assert [video.key.rpartition("/")[2] for video in videos] == ["video-1.mp4", "video-2.mp4"]
+    assert [video.seed for video in videos] == [1, 2]
+    assert len(job.artifacts) == 6
+    assert job.progress is not None
+    assert job.progress.items == 2
+    assert job.usage is not None
+
+
+def test_an_input_image_that_is_gone_or_no_image_fails_the_job_at_once(
+    stack: Stack, tmp_path: Path
+) -> None:
+    file = tmp_path / "fox.png"
+    file.write_text("a fox")
+    broken = stack.submit(images={"fox.png": file})
+    # Refused in the ranks, by name; a request that names an image which was never stored, before.
+    gone = broken.model_copy(update={"id": new_id(), "created_at": time.time()})
+    stack.store.submit(gone)
+
+    for failing, code in ((broken, "invalid_request"), (gone, "input_missing")):
+        job = stack.wait(failing, lambda job: job.state.terminal, "the job ends")
+        assert (job.state, job.failures) == (State.FAILED, 0)
+        assert job.error is not None
+        assert job.error.code == code
+    stack.wait_completed(stack.submit())
 
 
 def test_what_the_model_refuses_fails_the_job_at_once(stack: Stack) -> None:

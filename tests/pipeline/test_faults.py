@@ -1,0 +1,195 @@
+"""What goes wrong in a request is told by name, and the gang runs the next one."""
+
+from __future__ import annotations
+
+import shutil
+import struct
+import zlib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from pipeline.gang.gang import Gang, GangError
+from pipeline.gang.protocol import Done, Failed, Run, RunItem
+from pipeline.limits import ModelCard
+from pipeline.options import EngineOptions
+from pipeline.request import INPUTS, Params, Request, resolve
+
+START_S = 60.0
+
+
+class Served:
+    """A gang of two ranks on a model that takes an image."""
+
+    def __init__(self, gang: Gang, card: ModelCard, folder: Path) -> None:
+        self.gang = gang
+        self.card = card
+        self._folder = folder
+
+    def request(self, *images: str) -> Request:
+        return resolve(Params(prompt="a fox", seed=1, num_inference_steps=2), self.card, images)
+
+    def run(self, request: Request, write: Callable[[Path], None] | None = None) -> Done | Failed:
+        """Run it; `write` makes its input image."""
+        directory = self._folder / uuid4().hex
+        (directory / INPUTS).mkdir(parents=True)
+        if write is not None:
+            write(directory / INPUTS / "fox.png")
+        item = RunItem(request=request, file="video.mp4")
+        run = Run(run_id=uuid4().hex, directory=str(directory), items=(item,))
+        return self.gang.run(run, lambda _: None)
+
+    def check_it_lives(self) -> None:
+        assert self.gang.alive
+        assert isinstance(self.run(self.request("fox.png"), picture), Done)
+
+
+@contextmanager
+def serve(model: Path, folder: Path) -> Iterator[Served]:
+    options = EngineOptions(model_path=str(model), device="cpu")
+    gang = Gang(options, num_gpus=2, directory=folder)
+    yield Served(gang, gang.start(START_S).card, folder)
+    gang.stop(10)
+
+
+@pytest.fixture(scope="module")
+def served(tiny_families: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    with serve(tiny_families / "wan_ti2v", tmp_path_factory.mktemp("gang")) as served:
+        yield served
+
+
+def picture(file: Path) -> None:
+    Image.new("RGB", (80, 60), "red").save(file)
+
+
+def cut_short(file: Path) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (60, 80, 3), np.uint8)
+    Image.fromarray(pixels).save(file)
+    file.write_bytes(file.read_bytes()[:2000])
+
+
+def text(file: Path) -> None:
+    file.write_text("a fox")
+
+
+def nothing(file: Path) -> None:
+    file.touch()
+
+
+def folder(file: Path) -> None:
+    file.mkdir()
+
+
+def header_of(width: int, height: int) -> Callable[[Path], None]:
+    """A PNG that claims a size and holds no pixels: opening it must not make room for them."""
+
+    def write(file: Path) -> None:
+        header = b"IHDR" + struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+        data = b"IDAT" + zlib.compress(b"")
+        parts = (header, data, b"IEND")
+        file.write_bytes(
+            b"\x89PNG\r\n\x1a\n"
+            + b"".join(
+                struct.pack(">I", len(part) - 4) + part + struct.pack(">I", zlib.crc32(part))
+                for part in parts
+            )
+        )
+
+    return write
+
+
+@pytest.mark.parametrize(
+    ("write", "words"),
+    [
+        (None, "image cannot be read: [Errno 2] No such file or directory"),
+        (text, "image must be an image: PNG, JPEG, WEBP"),
+        (nothing, "image must be an image: PNG, JPEG, WEBP"),
+        (folder, "image cannot be read: [Errno 21] Is a directory"),
+        (cut_short, "image cannot be read: image file is truncated"),
+        (header_of(8193, 8193), "image may have at most 67108864 pixels, got '8193x8193'"),
+        (header_of(10_000, 10_000), "image may have at most 67108864 pixels, got 'fox.png'"),
+        (header_of(2**30, 2**30), "image may have at most 67108864 pixels, got 'fox.png'"),
+    ],
+    ids=["missing", "text", "empty", "folder", "cut short", "large", "huge", "bomb"],
+)
+def test_an_image_that_cannot_be_used_is_refused_by_name(
+    served: Served, write: Callable[[Path], None] | None, words: str
+) -> None:
+    answer = served.run(served.request("fox.png"), write)
+    assert isinstance(answer, Failed)
+    assert (answer.code, answer.fatal) == ("invalid_request", False)
+    assert words in answer.message
+    assert "/" not in answer.message
+    served.check_it_lives()
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"width": 10**9}, "width must be from 32 to 128, got 1000000000"),
+        ({"height": -32}, "height must be from 32 to 128, got -32"),
+        ({"num_frames": 10**9 + 1}, "num_frames must be from 1 to 33"),
+        ({"num_frames": 0}, "num_frames must be from 1 to 33, got 0"),
+        ({"num_inference_steps": 10**6}, "num_inference_steps must be from 1 to 50"),
+        ({"prompt": "x" * 10**6}, "prompt must have at most 4000 characters"),
+        ({"guidance_scale": 1e9}, "guidance_scale must be from 0 to 20"),
+    ],
+)
+def test_absurd_numbers_are_refused_in_the_ranks_too(
+    served: Served, changes: dict[str, Any], words: str
+) -> None:
+    answer = served.run(served.request().model_copy(update=changes))
+    assert isinstance(answer, Failed)
+    assert (answer.code, answer.fatal) == ("invalid_request", False)
+    assert words in answer.message
+    served.check_it_lives()
+
+
+def poisoned(model: Path, folder: Path, component: str, weight: str) -> Path:
+    """A copy of the model with NaN in one of its weights."""
+    from safetensors.numpy import load_file, save_file
+
+    copy = folder / "model"
+    shutil.copytree(model, copy)
+    file = copy / component / "diffusion_pytorch_model.safetensors"
+    weights = load_file(file)
+    weights[weight][:] = np.nan
+    save_file(weights, file, {"format": "pt"})
+    return copy
+
+
+@pytest.mark.parametrize(
+    ("component", "weight", "words"),
+    [
+        ("transformer", "proj_out.bias", "the latent is not finite after 2 steps"),
+        ("vae", "decoder.conv_out.bias", "the decoded frames are not finite"),
+    ],
+)
+def test_nan_is_told_and_no_video_of_it_kept(
+    tiny_families: Path, tmp_path: Path, component: str, weight: str, words: str
+) -> None:
+    model = poisoned(tiny_families / "wan_ti2v", tmp_path, component, weight)
+    with serve(model, tmp_path) as served:
+        for _ in range(2):
+            answer = served.run(served.request())
+            assert isinstance(answer, Failed)
+            assert (answer.code, answer.fatal) == ("error", False)
+            assert words in answer.message
+            assert served.gang.alive
+    assert not list(tmp_path.rglob("video.mp4*"))
+
+
+def test_weights_that_are_missing_are_named_at_start(tiny_families: Path, tmp_path: Path) -> None:
+    model = tmp_path / "model"
+    shutil.copytree(tiny_families / "wan_ti2v", model)
+    (model / "vae" / "diffusion_pytorch_model.safetensors").unlink()
+    gang = Gang(EngineOptions(model_path=str(model), device="cpu"), num_gpus=2, directory=tmp_path)
+    with pytest.raises(GangError, match=r"no file named diffusion_pytorch_model\..*vae"):
+        gang.start(START_S)
+    gang.stop(10)
