@@ -191,5 +191,7 @@ def run_speed(options: EngineOptions, rounds: int) -> int:
 
 
 def _step_s(generator: DiffGenerator) -> float:
-    (output,) = generator.generate([PROMPT], seed=7, save_output=False)
+    output = generator.generate(PROMPT, seed=7, save_output=False)
+    if isinstance(output, list):
+        raise TypeError("one prompt makes one output")
     return output["timings"]["denoising"] / generator.card.num_inference_steps

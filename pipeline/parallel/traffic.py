@@ -64,7 +64,7 @@ def _bytes(tensor: torch.Tensor) -> int:
 
 def _all_to_all(args: Any) -> float:
     tensor, _, sent, group = args
-    away = sum(sent) - sent[_resolve_process_group(group).rank()]
+    away: int = sum(sent) - sent[_resolve_process_group(group).rank()]
     return _bytes(tensor) * away / max(1, sum(sent))
 
 
