@@ -26,7 +26,7 @@ def probe(options: EngineOptions) -> dict[str, Any]:
     command = [sys.executable, "-m", "pipeline.platforms"]
     if options.device is not None:
         command += ["--device", options.device]
-    if options.attention_backend not in (None, "auto"):
+    if options.attention_backend not in (None, "auto", "sdpa"):  # those serve everywhere
         command += ["--attention-backend", str(options.attention_backend)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode != 0:
