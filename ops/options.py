@@ -116,6 +116,9 @@ def _choose(
     enable_torch_compile: Annotated[
         bool, _option("Speed", "Compile the transformer's blocks; results drift by rounding.")
     ] = False,
+    use_ipex: Annotated[
+        bool, _option("Speed", "Optimize with Intel's extension, where torch 2.8 and it are there.")
+    ] = False,
     profile: Annotated[
         Path | None,
         _option("Speed", "Each rank writes torch profiler traces of its first runs here."),
@@ -182,6 +185,7 @@ def _choose(
             hsdp_shard_dim=hsdp_shard_dim,
             vae_tiling=vae_tiling,
             enable_torch_compile=enable_torch_compile,
+            use_ipex=use_ipex,
             profile=None if profile is None else str(profile.absolute()),
         )
     except ValidationError as error:

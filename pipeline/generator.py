@@ -107,6 +107,7 @@ class DiffGenerator:
         hsdp_shard_dim: int | None = None,
         vae_tiling: Literal["on", "off"] | None = None,
         enable_torch_compile: bool = False,
+        use_ipex: bool = False,
         profile: str | Path | None = None,
     ) -> Self:
         """Load a model: a Diffusers directory or hub id. The options are those of `rushes serve`.
@@ -139,6 +140,7 @@ class DiffGenerator:
                 hsdp_shard_dim=hsdp_shard_dim,
                 vae_tiling=vae_tiling,
                 enable_torch_compile=enable_torch_compile,
+                use_ipex=use_ipex,
                 profile=None if profile is None else str(Path(profile).absolute()),
             )
         )

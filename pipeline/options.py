@@ -52,6 +52,8 @@ class EngineOptions(BaseModel):
     """Decode in overlapping tiles, which the ranks share; omitted: frames of over 832x480 pixels."""
     enable_torch_compile: bool = False
     """Compile the transformer's repeated blocks (torch.compile); results drift by rounding."""
+    use_ipex: bool = False
+    """Let Intel's extension optimize the transformer: only beside torch 2.8, where it is installed."""
     profile: str | None = None
     """Each rank writes torch profiler traces of its first runs into this folder."""
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from pipeline import ipex
 from pipeline.compile import compile_blocks
 from pipeline.memory.place import place
 from pipeline.options import EngineOptions
@@ -19,6 +20,7 @@ def apply(pipe: Any, options: EngineOptions, ranks: Ranks) -> tuple[str, ...]:
     Raises:
         ValueError: a switch that the device, or how the weights are shared, cannot serve.
     """
+    ipex.optimize(pipe, options)
     notes = place(pipe, options, ranks)
     compile_blocks(pipe, options, ranks)
     return notes

@@ -34,7 +34,7 @@ def test_every_option_arrives() -> None:
         *("--enable-cfg-parallel", "--device", "xpu", "--dtype", "bfloat16"),
         *("--attention-backend", "fa3", "--text-encoder-cpu-offload"),
         *("--image-encoder-cpu-offload", "--vae-cpu-offload", "--dit-cpu-offload"),
-        *("--pin-cpu-memory", "--enable-torch-compile", "--profile", "/tmp/traces"),
+        *("--pin-cpu-memory", "--enable-torch-compile", "--use-ipex", "--profile", "/tmp/traces"),
         *("--host", "0.0.0.0", "--port", "8000", "--log-level", "debug", "--own", "yours"),
     )
     assert chosen.engine == EngineOptions(
@@ -57,6 +57,7 @@ def test_every_option_arrives() -> None:
         dit_cpu_offload=True,
         pin_cpu_memory=True,
         enable_torch_compile=True,
+        use_ipex=True,
         profile="/tmp/traces",
     )
     settings = chosen.settings
