@@ -12,12 +12,12 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch.distributed.distributed_c10d import _resolve_process_group
+from torch._C._distributed_c10d import _resolve_process_group
 from torch.utils._python_dispatch import TorchDispatchMode
 from typing_extensions import override
 
 
-class Traffic(TorchDispatchMode):
+class Traffic(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's is untyped
     """Within it, `sent_bytes` grows by what leaves this rank, by the kind of exchange.
 
     An all-reduce is counted as 2 (N - 1) / N of its tensor and an all-gather as N - 1 pieces, which
@@ -25,7 +25,7 @@ class Traffic(TorchDispatchMode):
     """
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.sent_bytes: Counter[str] = Counter()
         self.key_value_bytes = 0
         """The most of keys and values that was held at once in a self-attention `watch`ed."""
@@ -65,7 +65,8 @@ def _bytes(tensor: torch.Tensor) -> int:
 def _all_to_all(args: Any) -> float:
     tensor, _, sent, group = args
     away: int = sum(sent) - sent[_resolve_process_group(group).rank()]
-    return _bytes(tensor) * away / max(1, sum(sent))
+    total: int = max(1, sum(sent))
+    return _bytes(tensor) * away / total
 
 
 def _all_reduce(args: Any) -> float:
