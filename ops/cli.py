@@ -11,7 +11,7 @@ import typer
 
 from jobs.errors import SettingsError
 from ops.keys import keys
-from ops.options import Chosen, Refused, later, of_request, shared_options
+from ops.options import Chosen, Refused, of_request, shared_options
 from pipeline.options import Device
 
 app = typer.Typer(
@@ -91,7 +91,10 @@ def generate(
     negative_prompt: Annotated[
         str | None, typer.Option(help="What to steer away from.", show_default=False)
     ] = None,
-    image: Annotated[Path | None, later("Start from this image.")] = None,
+    image: Annotated[
+        list[Path] | None,
+        typer.Option(help="Start from this image; again for another.", show_default=False),
+    ] = None,
     num_frames: Annotated[int | None, of_request("Frames; 1 makes an image.")] = None,
     height: Annotated[int | None, of_request("Pixels.")] = None,
     width: Annotated[int | None, of_request("Pixels.")] = None,
@@ -106,7 +109,6 @@ def generate(
     """Generate on this machine's devices, without any service."""
     from ops.generate import run_generate
 
-    del image
     os.environ["RUSHES_LOG_LEVEL"] = chosen.own_log_level  # read by the ranks
     raise typer.Exit(
         run_generate(
@@ -114,6 +116,7 @@ def generate(
             prompt,
             save_output=save_output,
             output_path=output_path,
+            image=image,
             negative_prompt=negative_prompt,
             num_frames=num_frames,
             height=height,

@@ -19,7 +19,6 @@ DEMO_NAME = "demo"
 
 P = ParamSpec("P")
 R = TypeVar("R")
-Value = TypeVar("Value")
 
 
 class Refused(Exception):
@@ -38,12 +37,6 @@ class Chosen:
         """For a command that shows its own progress: silent but for warnings unless told otherwise."""
         told = "log_level" in self.settings.model_fields_set
         return self.settings.log_level if told else "warning"
-
-
-def _not_yet(parameter: typer.CallbackParam, value: Value) -> Value:
-    if value not in (None, False):
-        raise Refused(f"{parameter.opts[0]} is not supported yet")
-    return value
 
 
 def _option(panel: str, text: str, **more: Any) -> Any:
@@ -69,11 +62,6 @@ def _service(text: str, **more: Any) -> Any:
 def of_request(text: str) -> Any:
     """A parameter of the request; omitted, the model's default holds."""
     return _option("Request", text)
-
-
-def later(text: str) -> Any:
-    """An option that is refused by name until it is built."""
-    return _option("Not yet supported", text, callback=_not_yet)
 
 
 def _choose(

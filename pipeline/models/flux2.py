@@ -26,6 +26,7 @@ from pipeline.models.model import Model
 from pipeline.options import EngineOptions
 from pipeline.parallel.cfg import Branch, Guidance
 from pipeline.parallel.ranks import Ranks
+from pipeline.parallel.sharding import shard_mesh
 from pipeline.request import Request
 from pipeline.stages.decoding import Decoding
 from pipeline.stages.denoising import Denoising, Predict
@@ -55,7 +56,10 @@ def load(options: EngineOptions, layout: Layout, ranks: Ranks) -> Model:
     transformers_logging.disable_progress_bar()
     pipe = Flux2KleinPipeline.from_pretrained(options.model_path, dtype=dtype)
     layout.check_heads(pipe.transformer.config.num_attention_heads)
-    spread(pipe.transformer, mesh, ranks)
+    shards = shard_mesh(ranks, options.hsdp_shard_dim) if options.use_fsdp_inference else None
+    spread(pipe.transformer, mesh, ranks, shards)
+    if options.vae_tiling == "on":
+        pipe.vae.enable_tiling()
     guidance = Guidance(mesh.get_group("cfg"))
     geometry = Geometry(pipe)
     card = make_card(options, card_defaults(pipe, geometry))

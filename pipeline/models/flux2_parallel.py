@@ -11,11 +11,13 @@ from typing import Any
 import torch
 from diffusers.models.attention_dispatch import dispatch_attention_fn
 from diffusers.models.embeddings import apply_rotary_emb
+from torch import nn
 from torch.distributed.device_mesh import DeviceMesh
 
 from pipeline.parallel import usp
 from pipeline.parallel.ranks import Ranks
 from pipeline.parallel.sequence import SequenceParallel
+from pipeline.parallel.sharding import shard_weights
 from pipeline.parallel.tensor import share_linears
 from pipeline.parallel.ulysses import Attend
 
@@ -23,8 +25,16 @@ _TEXT = ("encoder_hidden_states", "txt_ids")
 """Arguments of the transformer that hold text tokens; the others of its plan hold image tokens."""
 
 
-def spread(transformer: Any, mesh: DeviceMesh, ranks: Ranks) -> None:
+def spread(
+    transformer: Any, mesh: DeviceMesh, ranks: Ranks, shards: DeviceMesh | None = None
+) -> None:
     """Spread the transformer over the gang's groups. Every rank must call it.
+
+    Args:
+        transformer: in CPU memory, as it was loaded.
+        mesh: the gang's.
+        ranks: the gang.
+        shards: who shares the weights, if they are to be sharded.
 
     Raises:
         ValueError: what the device or the model's width does not allow.
@@ -32,6 +42,9 @@ def spread(transformer: Any, mesh: DeviceMesh, ranks: Ranks) -> None:
     if mesh["tp"].size() > 1:
         share_linears(transformer, transformer._tp_plan, mesh["tp"])
     share_tokens(transformer, mesh, ranks)
+    if shards is not None:
+        blocks = [*transformer.transformer_blocks, *transformer.single_transformer_blocks]
+        shard_weights(transformer, nn.ModuleList(blocks), shards)
 
 
 def share_tokens(transformer: Any, mesh: DeviceMesh, ranks: Ranks) -> None:

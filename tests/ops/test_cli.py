@@ -54,11 +54,6 @@ def test_options_that_contradict_each_other_are_one_line(command: str) -> None:
     assert line == "rushes: hsdp_shard_dim says how use_fsdp_inference shards: give both\n"
 
 
-def test_generate_refuses_an_image_by_name() -> None:
-    done = rushes("generate", "--model-path", "m", "--prompt", "x", "--image", "cat.png")
-    assert refused(done) == "rushes: --image is not supported yet\n"
-
-
 def test_an_unknown_option_is_named() -> None:
     done = rushes("serve", "--nmu-gpus", "2")
     assert done.returncode == 2

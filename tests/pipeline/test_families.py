@@ -38,6 +38,8 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
     "flux2-distilled-i2i": ("flux2_distilled", {**SMALL, "images": ("a.png", "b.png")}),
 }
 
+EVERY_ATTENTION = ["wan-i2v", "wan-ti2v-image", "flux2-base-i2i"]
+
 TOLERANCE = 2e-5
 """As in test_parity: float32 rounding over 4 steps, on a latent whose values are about 1."""
 
@@ -173,7 +175,7 @@ def test_two_ranks_make_what_one_makes(
 
 
 @pytest.mark.parametrize("layout", [Layout(ring=2), Layout(tp=2)], ids=str)
-@pytest.mark.parametrize("case", ["wan-i2v", "wan-ti2v-image", "flux2-base-i2i"])
+@pytest.mark.parametrize("case", EVERY_ATTENTION)
 def test_ring_and_tensor_parallelism_know_every_kind_of_attention(
     rank_pools: Pools, place: Place, layout: Layout, case: str
 ) -> None:
@@ -182,6 +184,20 @@ def test_ring_and_tensor_parallelism_know_every_kind_of_attention(
     one = rank_pools(1).one(engines.latent, path, Layout(), params, place.inputs)
     for latent in rank_pools(2).run(engines.latent, path, layout, params, place.inputs):
         assert np.abs(latent - one).max() < TOLERANCE
+
+
+@pytest.mark.parametrize("case", EVERY_ATTENTION)
+def test_sharded_weights_make_the_same_latent(rank_pools: Pools, place: Place, case: str) -> None:
+    model, params = CASES[case]
+    path = place.models / model
+    one = rank_pools(1).one(engines.latent, path, Layout(), params, place.inputs)
+    for latent in rank_pools(2).run(sharded, path, params, place.inputs):
+        assert np.abs(latent - one).max() < TOLERANCE
+
+
+def sharded(ranks: Ranks, model: Path, params: dict[str, Any], inputs: Path) -> NDArray[np.float32]:
+    engine = engines.load(ranks, model, Layout(ulysses=2), use_fsdp_inference=True)
+    return engines.latent_of(ranks, engine, params, inputs)
 
 
 @pytest.mark.parametrize(

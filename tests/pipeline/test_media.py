@@ -12,7 +12,9 @@ from PIL import Image
 from pipeline.media.frames import keep_frames
 from pipeline.media.image import write_image
 from pipeline.media.output import OutputError
+from pipeline.media.previews import Previews
 from pipeline.media.video import write_video
+from pipeline.request import ImageFormat
 from tests.pipeline.engines import little_room
 
 Frames = NDArray[np.uint8]
@@ -78,6 +80,49 @@ def test_an_image_reads_back_exactly(tmp_path: Path) -> None:
     with Image.open(file) as picture:
         assert picture.format == "PNG"
         np.testing.assert_array_equal(np.asarray(picture), frame)
+
+
+@pytest.mark.parametrize("kind", ["jpeg", "webp"])
+def test_an_image_in_a_lossy_format_looks_the_same(tmp_path: Path, kind: ImageFormat) -> None:
+    file = tmp_path / "picture"
+    frame = plain(1, COLOURS[0])[0]
+    frame[:, :32] = COLOURS[2]
+    assert write_image(file, frame, kind) == f"image/{kind}"
+    with Image.open(file) as picture:
+        assert picture.format == kind.upper()
+        read_back = np.asarray(picture.convert("RGB")).astype(int)
+    # Away from the edge, where lossy coding rings.
+    assert np.abs(read_back - frame)[:, [*range(24), *range(40, 64)]].max() <= 6
+
+
+@pytest.mark.parametrize(
+    ("frames", "sprites", "grid"), [(2, 2, (2, 1)), (9, 9, (3, 3)), (81, 16, (4, 4))]
+)
+def test_previews_show_the_middle_and_the_way_through(
+    tmp_path: Path, frames: int, sprites: int, grid: tuple[int, int]
+) -> None:
+    video = np.zeros((frames, 96, 640, 3), np.uint8)
+    video += np.linspace(0, 255, frames).astype(np.uint8)[:, None, None, None]
+    previews = Previews(frames)
+    passed = list(previews.watch(np.split(video, [1])))
+    np.testing.assert_array_equal(np.concatenate(passed), video)
+
+    thumbnail, sheet = previews.write(tmp_path / "clip.mp4")
+    assert (thumbnail.kind, thumbnail.file) == ("thumbnail", "clip-thumbnail.webp")
+    assert (thumbnail.content_type, thumbnail.width, thumbnail.height) == ("image/webp", 512, 77)
+    with Image.open(tmp_path / thumbnail.file) as image:
+        assert image.size == (512, 77)
+        shown = np.asarray(image.convert("RGB")).astype(int)
+    assert np.abs(shown - video[frames // 2, 0, 0]).max() <= 4
+
+    assert (sheet.kind, sheet.file) == ("spritesheet", "clip-spritesheet.jpg")
+    assert (sheet.width, sheet.height) == (grid[0] * 240, grid[1] * 36)
+    assert sheet.size_bytes == (tmp_path / sheet.file).stat().st_size
+    with Image.open(tmp_path / sheet.file) as image:
+        tiles = np.asarray(image).astype(int).reshape(grid[1], 36, grid[0], 240, 3)
+    means = tiles.mean(axis=(1, 3, 4)).flatten()[:sprites]
+    assert np.abs(means - np.linspace(0, 255, sprites)).max() <= 8
+    assert list(means) == sorted(means)
 
 
 def test_frames_are_kept_as_they_pass(tmp_path: Path) -> None:
