@@ -69,8 +69,8 @@ class Engine:
     ) -> ItemResult | None:
         """Make one video, or one image, and write it to `file`.
 
-        Rank 0 decodes and writes while the others return or help it decode; what only rank 0 can suffer then
-        (Cancelled or NotFinite while decoding, OutputError) leaves the ranks in step.
+        Rank 0 decodes and writes while the others return or help it decode; what only rank 0 can
+        suffer then (Cancelled or NotFinite while decoding, OutputError) leaves the ranks in step.
 
         Args:
             request: the same on every rank; its input images lie in `inputs` beside `file`.

@@ -96,7 +96,7 @@ def test_ulysses_is_attention_over_the_whole_sequence(
     assert max(rank_pools(world_size).run(spread_attention, batch, tokens)) < 1e-6
 
 
-def spread_transformer(ranks: Ranks, per_token_time: bool) -> dict[str, Any]:
+def spread_transformer(ranks: Ranks, layout: Layout, per_token_time: bool) -> dict[str, Any]:
     """A Wan of 6 heads on 5 x 5 x 3 = 75 tokens against the same model left alone."""
     import torch
     from diffusers import WanTransformer3DModel
@@ -116,7 +116,7 @@ def spread_transformer(ranks: Ranks, per_token_time: bool) -> dict[str, Any]:
     ).eval()
     latent, text = torch.randn(1, 16, 5, 10, 6), torch.randn(1, 4, 16)
     time = torch.linspace(1, 999, 75)[None] if per_token_time else torch.tensor([500.0])
-    sequence = SequenceParallel.of(ranks.mesh(Layout(ulysses=ranks.world_size)))
+    sequence = SequenceParallel.of(ranks.mesh(layout))
     seen: list[int] = []
     with torch.no_grad():
         alone = model(latent, time, text, return_dict=False)[0]
@@ -131,11 +131,21 @@ def spread_transformer(ranks: Ranks, per_token_time: bool) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("per_token_time", [False, True])
-@pytest.mark.parametrize(("world_size", "tokens"), [(1, [75]), (2, [38, 37]), (3, [25, 25, 25])])
+@pytest.mark.parametrize(
+    ("layout", "tokens"),
+    [
+        (Layout(), [75]),
+        (Layout(ulysses=2), [38, 37]),
+        (Layout(ulysses=3), [25, 25, 25]),
+        (Layout(ring=2), [38, 37]),
+        (Layout(ring=2, ulysses=2), [19, 19, 19, 18]),
+    ],
+    ids=str,
+)
 def test_a_spread_transformer_equals_the_one_left_alone(
-    rank_pools: Pools, world_size: int, tokens: list[int], per_token_time: bool
+    rank_pools: Pools, layout: Layout, tokens: list[int], per_token_time: bool
 ) -> None:
-    answers = rank_pools(world_size).run(spread_transformer, per_token_time)
+    answers = rank_pools(layout.gang_size).run(spread_transformer, layout, per_token_time)
     assert [answer["tokens"] for answer in answers] == [[count] for count in tokens]
     for answer in answers:
         assert answer["difference"] < 1e-5 * answer["scale"]

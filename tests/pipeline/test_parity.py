@@ -79,6 +79,18 @@ def test_many_ranks_make_what_one_makes(
         np.testing.assert_array_equal(latent, by_rank[0])
 
 
+@pytest.mark.parametrize("layout", [Layout(ulysses=2), Layout(ring=2), Layout(tp=2)], ids=str)
+def test_many_ranks_make_what_one_makes_in_bfloat16(
+    rank_pools: Pools, tiny_wan: Path, layout: Layout
+) -> None:
+    """No further apart than twice what bfloat16 itself is from float32."""
+    half = {"dtype": "bfloat16"}
+    one = rank_pools(1).one(engines.latent_with, tiny_wan, Layout(), half)
+    exact = rank_pools(1).one(engines.latent_with, tiny_wan, Layout(), {})
+    two = rank_pools(2).one(engines.latent_with, tiny_wan, layout, half)
+    assert np.abs(two - one).mean() <= 2 * np.abs(one - exact).mean()
+
+
 def _tolerance(layout: Layout) -> float:
     return REORDERED if layout.ring > 1 or layout.tp > 1 else TOLERANCE
 

@@ -63,6 +63,15 @@ def test_sharded_weights_change_no_bit(
         assert part * 0.8 <= rank_part <= part * 1.2
 
 
+def test_blocks_of_several_dtypes_are_sharded(rank_pools: Pools, tiny_wan: Path) -> None:
+    """Wan keeps norms and modulation in float32 beside bfloat16."""
+    half = {"dtype": "bfloat16"}
+    whole, _ = rank_pools(2).run(engines.latent_with, tiny_wan, Layout(cfg=2), half)
+    sharded = {**half, "use_fsdp_inference": True}
+    for latent in rank_pools(2).run(engines.latent_with, tiny_wan, Layout(cfg=2), sharded):
+        np.testing.assert_array_equal(latent, whole)
+
+
 @pytest.mark.parametrize(
     ("options", "words"),
     [
