@@ -16,6 +16,10 @@ from pipeline.media.output import whole, writing
 
 CONTENT_TYPE = "video/mp4"
 
+_SAME_BYTES = {"x264-params": "mbtree=0"}
+"""The same frames always make the same file. With its macroblock tree, libx264's assembly reads memory
+that nobody wrote (seen at widths of 64 and 832, not at 128). Without it CRF 20 is about what 18 was."""
+
 
 def write_video(
     file: Path, chunks: Iterable[NDArray[np.uint8]], *, width: int, height: int, fps: int
@@ -45,7 +49,8 @@ def write_video(
 
 
 def _add_stream(container: OutputContainer, width: int, height: int, fps: int) -> VideoStream:
-    stream = container.add_stream("libx264", rate=fps, options={"crf": "18", "preset": "fast"})
+    options = {"crf": "20", "preset": "fast", **_SAME_BYTES}
+    stream = container.add_stream("libx264", rate=fps, options=options)
     stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
     stream.codec_context.colorspace = Colorspace.ITU709
     stream.codec_context.color_primaries = ColorPrimaries.BT709

@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -63,6 +66,35 @@ def test_a_video_is_what_browsers_play_at_once(tmp_path: Path) -> None:
         # 1 is BT.709 in each of these tables (ITU-T H.273), and 1 the limited range.
         colours = (context.colorspace, context.color_primaries, context.color_trc)
         assert (*colours, context.color_range) == (1, 1, 1, 1)
+
+
+DIGEST = """
+import hashlib, sys
+from pathlib import Path
+import numpy as np
+from pipeline.media.video import write_video
+
+file, width = Path(sys.argv[1]), int(sys.argv[2])
+blocks = np.random.default_rng(0).integers(0, 256, (9, 8, width // 8, 3))
+frames = np.kron(blocks, np.ones((1, 8, 8, 1))).astype(np.uint8)
+write_video(file, [frames], width=width, height=64, fps=8)
+print(hashlib.sha256(file.read_bytes()).hexdigest())
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="MALLOC_PERTURB_ is glibc's")
+@pytest.mark.parametrize("width", [64, 832])
+def test_the_same_frames_are_the_same_bytes_whatever_lay_in_memory(
+    tmp_path: Path, width: int
+) -> None:
+    command = [sys.executable, "-c", DIGEST, str(tmp_path / "clip.mp4"), str(width)]
+    digests = {
+        subprocess.run(
+            command, env={**os.environ, "MALLOC_PERTURB_": fill}, check=True, capture_output=True
+        ).stdout
+        for fill in ("0", "85", "7")
+    }
+    assert len(digests) == 1
 
 
 @pytest.mark.parametrize("colour", COLOURS)
