@@ -44,3 +44,6 @@ def shard_weights(model: nn.Module, blocks: nn.ModuleList, mesh: DeviceMesh) -> 
     for block in blocks:
         fully_shard(block, mesh=mesh, reshard_after_forward=True)
     fully_shard(model, mesh=mesh, reshard_after_forward=True)
+    # It renames the classes, by whose names diffusers finds what `compile_repeated_blocks` compiles.
+    repeated = getattr(model, "_repeated_blocks", None) or ()
+    model._repeated_blocks = [f"FSDP{name}" for name in repeated]  # type: ignore[assignment]

@@ -30,6 +30,10 @@ def held(ranks: Ranks, model: Path, layout: Layout, options: dict[str, Any]) -> 
     def spread(transformer: Any, *args: Any) -> None:
         wan_parallel.spread(transformer, *args)
         seen.append(transformer)
+        # diffusers compiles blocks by the names of their classes, which sharding changes.
+        assert {type(block).__name__ for block in transformer.blocks} == {
+            *transformer._repeated_blocks
+        }
 
     with mock.patch.object(wan, "spread", spread):
         engines.latent_with(ranks, model, layout, options)
