@@ -80,6 +80,8 @@ def test_a_job_with_an_image_and_several_outputs_has_a_file_for_each(
     assert [video.key.rpartition("/")[2] for video in videos] == ["video-1.mp4", "video-2.mp4"]
     assert [video.seed for video in videos] == [1, 2]
     assert len(job.artifacts) == 6
+    again = stack.wait_completed(stack.submit(images={"fox.png": file}, seed=2))
+    assert again.artifacts[0].sha256 == videos[1].sha256
     assert job.progress is not None
     assert job.progress.items == 2
     assert job.usage is not None
