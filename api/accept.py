@@ -17,6 +17,7 @@ from api.parts import Parts
 from jobs.errors import RateLimited
 from jobs.outlook import Look
 from jobs.record import Job, new_id
+from jobs.states import State
 from jobs.store import Once
 from jobs.webhooks import check_webhook_url
 from pipeline.limits import RequestError
@@ -50,8 +51,7 @@ def accept(
     if body.priority > who.rights.max_priority:
         most = who.rights.max_priority
         raise RequestError("priority", body.priority, f"may be at most {most} with this key")
-    if body.webhook_url is not None:
-        check_webhook_url(body.webhook_url, parts.settings)
+    url, events = _webhook(parts, who, body, kind)
     once = _once(body, kind, remixed_from or retry_of)
     _count(parts, who)
     job = Job(
@@ -60,7 +60,8 @@ def accept(
         request=wanted,
         priority=body.priority,
         created_at=time.time(),
-        webhook_url=body.webhook_url,
+        webhook_url=url,
+        webhook_events=events,
         remixed_from=remixed_from,
         retry_of=retry_of,
         metadata=body.metadata or {},
@@ -71,6 +72,24 @@ def accept(
     event = "job accepted" if look.job.id == job.id else "job was there"
     _log.info(event, job_id=look.job.id, model=look.job.model)
     return look
+
+
+def _webhook(
+    parts: Parts, who: Caller, body: JobOptions, kind: str
+) -> tuple[str | None, tuple[State, ...]]:
+    """Where the job's events go, and which: as the client says, else as its key does."""
+    chosen = body.webhook_events
+    if body.webhook_url is not None:
+        check_webhook_url(body.webhook_url, parts.settings)
+    url = body.webhook_url or who.rights.webhook_url
+    if url is None and chosen:
+        raise RequestError("webhook_events", None, "needs a webhook_url to be sent to")
+    if chosen is None:
+        return url, () if body.webhook_url else who.rights.webhook_events
+    for event in chosen:
+        if not event.startswith(f"{kind}."):
+            raise RequestError("webhook_events", event, f"must name events of a {kind}")
+    return (url if chosen else None), tuple(State(event.partition(".")[2]) for event in chosen)
 
 
 def _once(body: BaseModel, kind: str, source: str | None) -> Once | None:

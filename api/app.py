@@ -5,6 +5,7 @@ from __future__ import annotations
 from flask import Flask, Request
 
 from api import (
+    deliveries,
     errors,
     headers,
     health,
@@ -65,6 +66,8 @@ def create_app(
     app.register_blueprint(images.blueprint(parts))
     app.register_blueprint(jobs.blueprint(parts, "video"))
     app.register_blueprint(jobs.blueprint(parts, "image"))
+    app.register_blueprint(deliveries.blueprint(parts, "video"))
+    app.register_blueprint(deliveries.blueprint(parts, "image"))
     app.register_blueprint(models.blueprint(parts))
     app.register_blueprint(metrics.blueprint(parts))
     app.register_blueprint(openapi.blueprint())

@@ -33,13 +33,33 @@ Metadata = Annotated[
 ]
 
 
+def _listed(value: object) -> object:
+    """Multipart has no lists: they come as JSON text, or with commas."""
+    if not isinstance(value, str):
+        return value
+    if value.lstrip().startswith("["):
+        try:
+            return json.loads(value)
+        except (ValueError, RecursionError):
+            raise PydanticCustomError("json_list", "must be a list") from None
+    return [each.strip() for each in value.split(",")]
+
+
+Event = Literal[
+    "video.in_progress", "video.completed", "video.failed", "video.cancelled",
+    "image.in_progress", "image.completed", "image.failed", "image.cancelled",
+]  # fmt: skip
+
+
 class JobOptions(BaseModel):
     """What is said about the job and not about what it makes."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     webhook_url: str | None = None
-    """Called when the job ends."""
+    """Called on the events that `webhook_events` names."""
+    webhook_events: Annotated[tuple[Event, ...], BeforeValidator(_listed)] | None = None
+    """The ends of the job when omitted; an empty list silences the API key's own webhook."""
     priority: Int = Field(default=0, ge=0, le=9)
     """Higher goes first, strictly; bounded by the API key's right."""
     metadata: Metadata | None = None

@@ -119,6 +119,38 @@ class Images(Answer):
     size: str
 
 
+class WebhookAttempt(Answer):
+    """One try to deliver."""
+
+    at: float
+    """Unix seconds."""
+    status: int | None
+    """Of the receiver's answer."""
+    error: str | None
+    duration_ms: int
+
+
+class WebhookDelivery(Answer):
+    """A webhook event and the last attempts to deliver it."""
+
+    webhook_id: str
+    object: Literal["webhook.delivery"]
+    type: str
+    url: str
+    created_at: int
+    status: Literal["pending", "delivered", "failed", "disabled"]
+    """failed: given up; disabled: the receiver said 410."""
+    next_attempt_at: int | None
+    attempts: list[WebhookAttempt]
+
+
+class WebhookDeliveries(Answer):
+    """A job's webhook events, oldest first."""
+
+    object: Literal["list"]
+    data: list[WebhookDelivery]
+
+
 class Problem(BaseModel):
     """What went wrong."""
 

@@ -56,6 +56,11 @@ def _jobs(kind: str) -> list[Operation]:
             body=fields.RetryBody, creates=True,
         ),
         Operation("get", f"{job}/content", "The file", "*/*", query=fields.ContentQuery),
+        Operation("get", f"{job}/deliveries", "Its webhooks", objects.WebhookDeliveries),
+        Operation(
+            "post", f"{job}/deliveries/{{webhook_id}}/replay", "Send a webhook once more",
+            objects.WebhookDelivery,
+        ),
         Operation("get", f"{job}/events", "Server-sent events", "text/event-stream"),
     ]  # fmt: skip
 
@@ -151,6 +156,9 @@ def _parameters(operation: Operation) -> list[dict[str, Any]]:
         kind = operation.path.split("/")[2].removesuffix("s")
         schema = {"type": "string", "pattern": rf"^{kind}_[0-7][0-9A-HJKMNP-TV-Z]{{25}}$"}
         found.append({"name": "job_id", "in": "path", "required": True, "schema": schema})
+    if "{webhook_id}" in operation.path:
+        schema = {"type": "string", "minLength": 1}
+        found.append({"name": "webhook_id", "in": "path", "required": True, "schema": schema})
     if operation.query is not None:
         whole = operation.query.model_json_schema()
         for name, schema in whole["properties"].items():

@@ -20,6 +20,7 @@ from ulid import ULID
 from jobs.connection import translated
 from jobs.errors import NotFound
 from jobs.settings import check_rate
+from jobs.states import State
 from jobs.store import JobStore, Quota
 
 _KEY = re.compile(r"rk_([0-7][0-9A-HJKMNP-TV-Z]{25})_([A-Za-z0-9_-]{43})")
@@ -43,6 +44,16 @@ class Rights(BaseModel):
     """Jobs of it that wait; beyond it 429."""
     daily_device_s: float | None = Field(default=None, gt=0)
     """Device-seconds a UTC day."""
+
+    webhook_url: str | None = None
+    """Where events of its jobs go that name no webhook_url themselves."""
+    webhook_events: tuple[State, ...] = ()
+    """Which states are told there; empty: the terminal ones."""
+
+    @field_validator("webhook_events", mode="before")
+    @classmethod
+    def _words(cls, value: object) -> object:
+        return value.split() if isinstance(value, str) else value
 
     @field_validator("rate")
     @classmethod
@@ -93,7 +104,7 @@ class Keys:
             digest=_digest(secret),
             created_at=time.time(),
         )
-        fields = [text for name, value in key if value is not None for text in (name, str(value))]
+        fields = [text for name, value in key if value is not None for text in (name, _text(value))]
         with translated():
             pipe = self._redis.pipeline()
             pipe.hset(self._store.key("key", key.id), items=fields)
@@ -153,6 +164,10 @@ class Keys:
         with translated():
             fields = cast("dict[str, str]", self._redis.hgetall(self._store.key("key", key_id)))
         return ApiKey.model_validate(fields) if fields else None
+
+
+def _text(value: object) -> str:
+    return " ".join(value) if isinstance(value, tuple) else str(value)
 
 
 def _digest(secret: str) -> str:

@@ -28,6 +28,12 @@ def create(
     max_running: Annotated[int | None, _limit("Jobs that run at once.", min=1)] = None,
     max_queued: Annotated[int | None, _limit("Jobs that wait.", min=1)] = None,
     daily_gpu_s: Annotated[float | None, _limit("GPU-seconds a UTC day.", min=0)] = None,
+    webhook_url: Annotated[
+        str | None, typer.Option(help="Called for its jobs that name no webhook.")
+    ] = None,
+    webhook_events: Annotated[
+        str, typer.Option(help="in_progress, completed, ...; omitted: the ends of jobs.")
+    ] = "",
 ) -> None:
     """Make a key and print it: it is kept nowhere and shown only now."""
     from pydantic import ValidationError
@@ -35,7 +41,9 @@ def create(
     from jobs.errors import SettingsError
     from jobs.keys import Keys, Rights
     from jobs.settings import load_settings
+    from jobs.webhooks import check_webhook_url
     from ops.stack.embedded import store_of
+    from pipeline.limits import RequestError
 
     wanted = {
         "scope": scope,
@@ -44,15 +52,22 @@ def create(
         "max_running": max_running,
         "max_queued": max_queued,
         "daily_device_s": daily_gpu_s,
+        "webhook_url": webhook_url,
+        "webhook_events": webhook_events.replace(",", " "),
     }
+    settings = load_settings()
     try:
         rights = Rights.model_validate(wanted)
+        if webhook_url is not None:
+            check_webhook_url(webhook_url, settings)
+    except RequestError as error:
+        raise SettingsError(f"--webhook-url {error.allowed}") from None
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         option = str(first["loc"][0]).replace("_", "-").replace("device-s", "gpu-s")
         message = first["msg"].removeprefix("Value error, ")
         raise SettingsError(f"--{option}: {message}") from None
-    with store_of(load_settings()) as store:
+    with store_of(settings) as store:
         key, text = Keys(store).create(name, rights)
     print(f"{key.id} ({key.scope}) for {key.name}; the key is shown only now:", file=sys.stderr)
     print(text)
