@@ -11,12 +11,14 @@ import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
+from PIL import Image
 from torch import nn
 
 from pipeline.layout import Layout
 from pipeline.memory.guests import Guests
 from pipeline.parallel.ranks import Ranks
 from pipeline.platforms.cpu import Cpu
+from pipeline.request import INPUTS
 from tests.fixtures.ranks import RankPool
 from tests.pipeline import engines
 
@@ -81,6 +83,15 @@ def test_calling_a_part_brings_the_whole_guest() -> None:
     assert not set(at(guest)) & set(homes)
 
 
+def test_what_a_guest_is_called_with_is_brought_to_the_device() -> None:
+    """Diffusers brings inputs to where the weights are, which is a guest's home."""
+    guest = Pair()
+    Guests(EVERYWHERE, pinned=False).add(guest)
+    elsewhere = torch.ones(1, 2, device="meta")  # the one place that nothing can be brought from
+    with pytest.raises(NotImplementedError, match="Cannot copy out of meta tensor"):
+        guest.decoder(elsewhere)
+
+
 def test_every_guest_leaves_for_one_that_lives_on_the_device() -> None:
     guest, resident, x = Pair(), nn.Linear(2, 2), torch.ones(1, 2)
     homes = at(guest), at(resident)
@@ -115,8 +126,16 @@ class Made(NamedTuple):
     """Blocks of transformers that are hooked to come and go."""
 
 
-def make(ranks: Ranks, model: Path, folder: Path, fake: bool, options: dict[str, Any]) -> Made:
-    """Frames, uint8 [F, H, W, 3], made on the CPU as it is or in the part of a device."""
+class Asked(NamedTuple):
+    options: dict[str, Any]
+    params: dict[str, Any] = {}  # noqa: RUF012  # nobody writes to it
+    fake: bool = True
+    """On the CPU in the part of a device, not as it is."""
+
+
+def make(ranks: Ranks, model: Path, folder: Path, asked: Asked) -> Made:
+    """Frames, uint8 [F, H, W, 3]."""
+    options, params, fake = asked
     streamed: set[nn.Module] = set()
 
     def note(module: nn.Module, *_: Any) -> None:
@@ -129,7 +148,7 @@ def make(ranks: Ranks, model: Path, folder: Path, fake: bool, options: dict[str,
     watching = nn.modules.module.register_module_forward_pre_hook(note)
     try:
         engine = engines.load(ranks, model, Layout(ulysses=ranks.world_size), **options)
-        request = engines.request_for(engine)
+        request = engines.request_for(engine, **params)
         engine.generate(request, folder / "output", engines.Recorder(), frames_file=raw)
     finally:
         watching.remove()
@@ -143,16 +162,35 @@ def test_offloading_changes_nothing_but_where_weights_lie(
     rank_pools: Pools, tiny_wan: Path, tmp_path: Path, switches: tuple[str, ...], world_size: int
 ) -> None:
     pool = rank_pools(world_size)
-    plain = pool.one(make, tiny_wan, tmp_path, True, {})
-    made = pool.one(make, tiny_wan, tmp_path, True, dict.fromkeys(switches, True))
+    plain = pool.one(make, tiny_wan, tmp_path, Asked({}))
+    made = pool.one(make, tiny_wan, tmp_path, Asked(dict.fromkeys(switches, True)))
     assert np.array_equal(made.frames, plain.frames)
     assert plain.streamed == 0
     assert made.streamed == (3 if "dit_cpu_offload" in switches else 0)  # 2 blocks, 1 for the rest
 
 
+@pytest.mark.parametrize(
+    ("model", "streamed"),
+    # Blocks of each transformer, and one hook for what is no block: 2 + 1, twice that, 1 + 2 + 1.
+    [("wan_i2v", 3), ("wan_a14b_i2v", 6), ("wan_ti2v", 3), ("flux2_base", 4)],
+)
+def test_every_family_computes_the_same_with_everything_offloaded(
+    rank_pools: Pools, tiny_families: Path, tmp_path: Path, model: str, streamed: int
+) -> None:
+    (tmp_path / INPUTS).mkdir()
+    pixels = np.random.default_rng(0).integers(0, 256, (80, 96, 3), np.uint8)
+    Image.fromarray(pixels).save(tmp_path / INPUTS / "a.png")
+    params = {"images": ("a.png",), "width": 64, "height": 64, "num_inference_steps": 2}
+    pool, directory = rank_pools(1), tiny_families / model
+    plain = pool.one(make, directory, tmp_path, Asked({}, params))
+    made = pool.one(make, directory, tmp_path, Asked(dict.fromkeys(OFFLOADS, True), params))
+    assert np.array_equal(made.frames, plain.frames)
+    assert (plain.streamed, made.streamed) == (0, streamed)
+
+
 def test_what_has_nothing_to_do_is_said(rank_pools: Pools, tiny_wan: Path, tmp_path: Path) -> None:
     asked = {**dict.fromkeys(OFFLOADS, True), "pin_cpu_memory": True}
-    made = rank_pools(1).one(make, tiny_wan, tmp_path, False, asked)
+    made = rank_pools(1).one(make, tiny_wan, tmp_path, Asked(asked, fake=False))
     assert made.notes == (
         "text_encoder_cpu_offload has nothing to do: a cpu is in CPU memory",
         "image_encoder_cpu_offload has nothing to do: the model has no image_encoder",
