@@ -42,17 +42,26 @@ class Guests:
         }
         self._go_home(component)
         for part in (component, *component.children()):
-            part.register_forward_pre_hook(self._calls(component))
+            part.register_forward_pre_hook(self._calls(component), with_kwargs=True)
 
     def make_room_for(self, component: nn.Module) -> None:
         """Send every guest home when `component`, which is none, is called."""
-        component.register_forward_pre_hook(self._calls(None))
+        component.register_forward_pre_hook(self._calls(None), with_kwargs=True)
 
-    def _calls(self, component: nn.Module | None) -> Callable[..., None]:
-        def hook(*_: Any) -> None:
+    def _calls(self, component: nn.Module | None) -> Callable[..., Any]:
+        def hook(_module: nn.Module, args: Any, kwargs: Any) -> Any:
             self._call(component)
+            # Its callers look where its weights are and bring its inputs there: to its home. A list
+            # stays as it is, the callee may write to it (Wan's VAE does).
+            return (
+                tuple(self._here(value) for value in args),
+                {name: self._here(value) for name, value in kwargs.items()},
+            )
 
         return hook
+
+    def _here(self, value: Any) -> Any:
+        return value.to(self._device) if isinstance(value, torch.Tensor) else value
 
     def _call(self, component: nn.Module | None) -> None:
         if component is self._present:
