@@ -31,4 +31,10 @@ def blueprint() -> Blueprint:
         answer.headers["content-security-policy"] = POLICY
         return answer
 
+    @page.after_request
+    def let_go(answer: Response) -> Response:
+        if answer.status_code == 304:
+            answer.close()  # Werkzeug leaves open the file that it does not send
+        return answer
+
     return page
