@@ -129,3 +129,35 @@ def test_each_wan_has_the_card_of_its_kind(
     (model / "card.json").unlink()
     loaded, _ = rank_pools(1).one(card, model, {})
     assert loaded.model_dump(include=set(words)) == words
+
+
+FAMILY = """
+from pathlib import Path
+
+PIPELINES = ("ToyPipeline",)
+
+
+def load(options, layout, ranks):
+    raise ValueError(f"a toy from {Path(options.model_path).name}")
+"""
+
+
+def refusal_beside(ranks: Ranks, folder: Path, model: Path) -> str:
+    """Load with one more folder to find families in."""
+    from pipeline import models
+
+    models.__path__.append(str(folder))
+    try:
+        return refusal(ranks, model, Layout())
+    finally:
+        models.__path__.remove(str(folder))
+
+
+def test_a_family_is_found_by_being_there(rank_pools: Pools, tmp_path: Path) -> None:
+    families, model = tmp_path / "families", tmp_path / "model"
+    families.mkdir()
+    model.mkdir()
+    (families / "toy.py").write_text(FAMILY)
+    (model / "model_index.json").write_text(json.dumps({"_class_name": "ToyPipeline"}))
+    assert rank_pools(1).one(refusal_beside, families, model) == "a toy from model"
+    assert "is a ToyPipeline; families" in rank_pools(1).one(refusal, model, Layout())
