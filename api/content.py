@@ -21,7 +21,7 @@ def answer(job: Job, query: ContentQuery, artifacts: ArtifactStore, request: Req
         Conflict: the job still runs.
         NotFound: it ended without such a file.
     """
-    artifact = find(job, query.variant)
+    artifact = find(job, query.variant, query.index)
     url = link(job, artifact, artifacts) if query.redirect else None
     if url is not None and urlsplit(url).netloc != request.host and request.method == "GET":
         # To our own host the SDK would send its key along; and the link is signed for GET only.
@@ -37,11 +37,14 @@ def link(job: Job, artifact: Artifact, artifacts: ArtifactStore) -> str | None:
 
 
 def _file_name(job: Job, artifact: Artifact) -> str:
-    return f"{job.id}{mimetypes.guess_extension(artifact.content_type) or ''}"
+    number = artifact.seed - job.request.seed
+    output = f"-{number}" if number else ""
+    kind = "" if artifact.kind == job.kind else f"-{artifact.kind}"
+    return f"{job.id}{output}{kind}{mimetypes.guess_extension(artifact.content_type) or ''}"
 
 
-def find(job: Job, variant: str) -> Artifact:
-    """The file of `job` that `variant` names.
+def find(job: Job, variant: str, index: int = 0) -> Artifact:
+    """The file of `job` that `variant` names, of its output `index`.
 
     Raises:
         Conflict: the job still runs.
@@ -52,10 +55,10 @@ def find(job: Job, variant: str) -> Artifact:
     if job.state is not State.COMPLETED:
         raise NotFound(f"{job.id} has no content: it is {job.state}")
     kinds = ("video", "image") if variant == "video" else (variant,)
-    for artifact in job.artifacts:
-        if artifact.kind in kinds:
-            return artifact
-    raise NotFound(f"{job.id} has no {variant}")
+    found = [artifact for artifact in job.artifacts if artifact.kind in kinds]
+    if index < len(found):
+        return found[index]
+    raise NotFound(f"{job.id} has no {variant}" + (f" of index {index}" if found else ""))
 
 
 def _stream(

@@ -10,7 +10,7 @@ from pydantic_core import PydanticCustomError
 
 from jobs.states import State
 from pipeline.limits import RequestError
-from pipeline.request import MAX_SEED, Float, Int, Params
+from pipeline.request import MAX_SEED, Float, ImageFormat, Int, Params
 
 MAX_EXPIRES_S = 366 * 86400
 Word = Annotated[str, Field(max_length=200)]
@@ -95,7 +95,8 @@ class ImageBody(JobOptions):
     prompt: str
     model: str | None = None
     negative_prompt: str | None = None
-    n: Int = Field(default=1, ge=1, le=1)
+    n: Int = Field(default=1, ge=1, le=10)
+    """How many images, each with its own seed; the model may allow fewer."""
     size: str | None = None
     """`WIDTHxHEIGHT`, or `auto`."""
     width: Int | None = None
@@ -104,7 +105,7 @@ class ImageBody(JobOptions):
     guidance_scale: Float | None = None
     seed: Int | None = Field(default=None, ge=0, le=MAX_SEED)
     response_format: Literal["url", "b64_json"] = "url"
-    output_format: Literal["png"] = "png"
+    output_format: ImageFormat = "png"
     background: Literal["auto", "opaque"] | None = None
     stream: Literal[False, "false"] | None = None
     quality: Word | None = None
@@ -121,7 +122,8 @@ class ImageBody(JobOptions):
     def params(self) -> Params:
         """The same as a generation of one frame."""
         names = ImageBody.model_fields.keys() & Params.model_fields.keys()
-        return Params(num_frames=1, **{name: getattr(self, name) for name in names})
+        given = {name: getattr(self, name) for name in names}
+        return Params(num_frames=1, num_outputs=self.n, **given)
 
 
 class ListQuery(BaseModel):
@@ -146,6 +148,8 @@ class ContentQuery(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     variant: Literal["video", "thumbnail", "spritesheet"] = "video"
+    index: Int = Field(default=0, ge=0)
+    """Which output of a job with several, from 0."""
     redirect: bool = True
     """Whether the answer may be a redirect to the store; scripts of a page can seldom follow one."""
 

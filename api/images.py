@@ -31,7 +31,9 @@ def blueprint(parts: Parts) -> Blueprint:
     @routes.post("/generations")
     def create() -> Response:
         body = parse(ImageBody, merged(read_body(request)))
-        wanted = resolve(body.params(), parts.catalog.card(body.model))
+        card = parts.catalog.card(body.model)
+        card.check("n", body.n, 1, card.max_outputs)
+        wanted = resolve(body.params(), card)
         look = accept(parts, wanted, body, kind="image")
         prefer = Preferences.read(request.headers.get("prefer", ""))
         if prefer.respond_async:
@@ -57,8 +59,8 @@ def _answer(parts: Parts, job: Job, form: str) -> Response:
         return jsonify(
             id=job.id,
             created=int(job.completed_at or time.time()),
-            data=[_image(parts, job, form)],
-            output_format="png",
+            data=[_image(parts, job, index, form) for index in range(job.request.num_outputs)],
+            output_format=job.request.output_format,
             size=job.request.size,
         )
     if job.state is State.FAILED and job.error is not None:
@@ -73,8 +75,8 @@ def _answer(parts: Parts, job: Job, form: str) -> Response:
     return answer
 
 
-def _image(parts: Parts, job: Job, form: str) -> dict[str, Any]:
-    artifact = content.find(job, "image")
+def _image(parts: Parts, job: Job, index: int, form: str) -> dict[str, Any]:
+    artifact = content.find(job, "image", index)
     image: dict[str, Any] = {"seed": artifact.seed, "url": None, "b64_json": None}
     if form == "b64_json":
         with closing(parts.artifacts.read(artifact.key)) as chunks:
@@ -82,5 +84,6 @@ def _image(parts: Parts, job: Job, form: str) -> dict[str, Any]:
         return image
     link = content.link(job, artifact, parts.artifacts)
     base = (parts.settings.public_url or request.url_root).rstrip("/")
-    image["url"] = link or f"{base}/v1/images/{job.id}/content"
+    query = f"?index={index}" if index else ""
+    image["url"] = link or f"{base}/v1/images/{job.id}/content{query}"
     return image

@@ -30,6 +30,21 @@ class UsageObject(Answer):
     timings_s: dict[str, float]
 
 
+class ArtifactObject(Answer):
+    """A finished file."""
+
+    kind: Literal["video", "image", "thumbnail", "spritesheet"]
+    index: int
+    """Of the output, from 0."""
+    content_type: str
+    size_bytes: int
+    width: int
+    height: int
+    seed: int
+    url: str
+    """Below the API's address."""
+
+
 class JobUrls(Answer):
     """Where to go on, below the API's address."""
 
@@ -71,6 +86,8 @@ class JobObject(Answer):
     num_inference_steps: int
     guidance_scale: float
     seed: int
+    """Of the first output; each further one counts one up."""
+    num_outputs: int
     remixed_from_video_id: str | None
     retry_of: str | None
     metadata: dict[str, str]
@@ -78,6 +95,7 @@ class JobObject(Answer):
     usage: UsageObject | None
     peak_memory_mb: float | None
     urls: JobUrls
+    artifacts: list[ArtifactObject]
 
     # The job object grows with the pipeline; what is not named here is allowed.
     model_config = ConfigDict(extra="allow", use_attribute_docstrings=True)

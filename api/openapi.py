@@ -157,7 +157,7 @@ def _parameters(operation: Operation) -> list[dict[str, Any]]:
         schema = {"type": "string", "pattern": rf"^{kind}_[0-7][0-9A-HJKMNP-TV-Z]{{25}}$"}
         found.append({"name": "job_id", "in": "path", "required": True, "schema": schema})
     if "{webhook_id}" in operation.path:
-        schema = {"type": "string", "minLength": 1}
+        schema = {"type": "string", "pattern": "^.+$"}
         found.append({"name": "webhook_id", "in": "path", "required": True, "schema": schema})
     if operation.query is not None:
         whole = operation.query.model_json_schema()

@@ -6,6 +6,7 @@ beside it. Nothing in it names the owner, the worker, the fence or a path.
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Any
 
 from jobs.record import Job, Progress
@@ -57,6 +58,7 @@ def public(
         "num_inference_steps": request.num_inference_steps,
         "guidance_scale": request.guidance_scale,
         "seed": request.seed,
+        "num_outputs": request.num_outputs,
         "remixed_from_video_id": job.remixed_from,
         "retry_of": job.retry_of,
         "metadata": job.metadata,
@@ -69,7 +71,31 @@ def public(
             "events": f"{path}/events",
             "content": f"{path}/content" if done else None,
         },
+        "artifacts": _artifacts(job, f"{path}/content") if done else [],
     }
+
+
+def _artifacts(job: Job, path: str) -> list[dict[str, Any]]:
+    """Each finished file with its address: `index` counts the files of a kind, output by output."""
+    seen: Counter[str] = Counter()
+    described = []
+    for artifact in job.artifacts:
+        index = seen[artifact.kind]
+        seen[artifact.kind] += 1
+        variant = "video" if artifact.kind == "image" else artifact.kind
+        described.append(
+            {
+                "kind": artifact.kind,
+                "index": index,
+                "content_type": artifact.content_type,
+                "size_bytes": artifact.size_bytes,
+                "width": artifact.width,
+                "height": artifact.height,
+                "seed": artifact.seed,
+                "url": f"{path}?variant={variant}&index={index}",
+            }
+        )
+    return described
 
 
 def _usage(job: Job) -> dict[str, Any] | None:

@@ -10,8 +10,9 @@ import httpx
 import pytest
 from flask.testing import FlaskClient
 
+from api.objects import JobObject
 from jobs.artifacts import ArtifactStore
-from jobs.record import JobError
+from jobs.record import Artifact, JobError, Usage
 from jobs.store import JobStore
 from tests.api.worker import claim, finish
 
@@ -251,3 +252,54 @@ def test_a_big_file_is_not_held_in_memory(
     answer.close()
     assert sum(chunks) == big.stat().st_size
     assert max(chunks) <= 2**20
+
+
+def test_each_output_and_each_picture_of_it_is_reachable(
+    served: FlaskClient, store: JobStore, artifacts: ArtifactStore, tmp_path: Path
+) -> None:
+    body = {"prompt": "x", "num_outputs": 2, "seed": 5}
+    job = claim(store, served.post("/v1/videos", json=body).get_json()["id"])
+    files = []
+    for number in range(2):
+        for kind, suffix, content_type in (
+            ("video", ".mp4", "video/mp4"),
+            ("thumbnail", ".webp", "image/webp"),
+            ("spritesheet", ".jpg", "image/jpeg"),
+        ):
+            path = tmp_path / f"{kind}-{number}{suffix}"
+            path.write_text(path.name)
+            key = f"jobs/{job.id}/{job.fence}/{path.name}"
+            stored = artifacts.put(key, path, content_type)
+            files.append(
+                Artifact(
+                    kind=kind,
+                    key=key,
+                    content_type=content_type,
+                    size_bytes=stored.size_bytes,
+                    sha256=stored.sha256,
+                    seed=5 + number,
+                    width=128,
+                    height=128,
+                    num_frames=17,
+                    fps=8,
+                )
+            )
+    usage = Usage(device_s=1.0, peak_memory_bytes=1, timings_s={}, started_at=1.0, ended_at=2.0)
+    assert store.complete(job.id, job.fence, files, usage)
+    done = served.get(f"/v1/videos/{job.id}").get_json()
+    JobObject.model_validate(done, strict=False)
+    listed = {(each["kind"], each["index"]): each for each in done["artifacts"]}
+    assert len(listed) == 6
+    for (kind, index), each in listed.items():
+        answer = served.get(each["url"])
+        assert answer.status_code == 200, answer.text
+        assert answer.text.startswith(f"{kind}-{index}")
+        assert answer.content_type.startswith(each["content_type"])
+        assert each["seed"] == 5 + index
+    base = f"/v1/videos/{job.id}/content"
+    assert served.get(base).text == "video-0.mp4"
+    assert f"{job.id}-1-thumbnail.webp" in str(
+        served.head(f"{base}?variant=thumbnail&index=1").headers["content-disposition"]
+    )
+    assert served.get(f"{base}?index=2").status_code == 404
+    assert served.get(f"{base}?index=-1").status_code == 400

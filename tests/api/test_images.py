@@ -131,10 +131,10 @@ def test_a_cancelled_image_is_a_conflict(
 @pytest.mark.parametrize(
     ("body", "param"),
     [
-        ({"n": 2}, "n"),
+        ({"n": 5}, "n"),
         ({"num_frames": 1}, "num_frames"),
         ({"response_format": "svg"}, "response_format"),
-        ({"output_format": "webp"}, "output_format"),
+        ({"output_format": "tiff"}, "output_format"),
         ({"stream": True}, "stream"),
         ({"size": "100x100"}, "width"),
         ({"prompt": ""}, "prompt"),
