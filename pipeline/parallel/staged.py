@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from datetime import timedelta
-from functools import cached_property
 from typing import Any
 
 import torch
@@ -64,14 +63,16 @@ class StagedGroup(_ProcessGroup):  # type: ignore[misc]
     def __init__(self, gloo: Any, rank: int, size: int) -> None:
         super().__init__(rank, size)
         self._gloo = gloo
+        self._name = ""
 
-    @cached_property
+    def _set_group_name(self, name: str) -> None:
+        # torch would keep it in the group's backends, of which this one has none.
+        self._name = name
+
+    @property
     def group_name(self) -> str:
-        """The name by which functional collectives find the group.
-
-        torch keeps a group's name in its backends, of which this one has none.
-        """
-        return str(dist.distributed_c10d._world.pg_names[self])
+        """The name by which functional collectives find the group."""
+        return self._name
 
     def getBackendName(self) -> str:  # noqa: N802  # torch asks for this name
         """The name that it was registered under."""

@@ -70,11 +70,6 @@ def test_a_backend_that_is_not_for_the_device_is_refused_before_anything_starts(
         probe(EngineOptions(model_path="m", device="cpu"))
 
 
-def test_an_attention_operator_that_cannot_serve_is_refused_before_anything_starts() -> None:
-    with pytest.raises(GangError, match=r"^attention_backend fa3 cannot serve here: .*; use sdpa"):
-        probe(EngineOptions(model_path="m", device="cpu", attention_backend="fa3"))
-
-
 @pytest.mark.parametrize("name", ["MASTER_ADDR", "MASTER_PORT"])
 def test_one_meeting_place_for_several_gangs_is_refused(name: str) -> None:
     with pytest.raises(ValueError, match=f"^{name}=29500 names one meeting place for dp_size 2"):

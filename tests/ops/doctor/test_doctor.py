@@ -26,7 +26,8 @@ def test_a_machine_that_can_serve_is_told_how_best(tiny_wan: Path) -> None:
     report = json.loads(done.stdout)
     assert report["ok"]
     said = {(one["area"], one["what"]) for one in report["findings"]}
-    assert ("exchange", "send/recv between 2 ranks") in said
+    tried = ("all_reduce", "all_gather", "reduce_scatter", "all_to_all", "send/recv", "broadcast")
+    assert {("exchange", f"{name} between 2 ranks") for name in ("join", *tried)} <= said
     assert ("attention", "sdpa: serves") in said
     assert ("variable", "CCL_LOG_LEVEL=info: oneCCL reads it in every rank") in said
     (command,) = (what for area, what in said if what.startswith("rushes serve"))
