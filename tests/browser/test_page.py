@@ -1,0 +1,151 @@
+"""The page in a browser, before the whole service."""
+
+from __future__ import annotations
+
+from io import BytesIO
+from pathlib import Path
+
+import av
+import pytest
+from PIL import Image
+from playwright.sync_api import Locator, Page, Route, expect
+
+pytestmark = pytest.mark.timeout(180)
+
+
+def make(page: Page, prompt: str, *, steps: int = 2, length: int = 2) -> Locator:
+    """Ask for a short video; its card."""
+    page.get_by_label("Prompt").fill(prompt)
+    page.locator("#more").evaluate("details => details.open = true")
+    page.get_by_label("Steps").fill(str(steps))
+    page.locator("#length").fill(str(length))
+    page.get_by_role("button", name="Make video").click()
+    return page.get_by_role("article", name=prompt, exact=True)
+
+
+def test_makes_shows_plays_downloads_and_deletes(page: Page) -> None:
+    card = make(page, "a kite over the sea")
+    expect(card.get_by_role("progressbar")).to_be_visible()
+    card.get_by_role("button", name="Play").click()
+    video = card.locator("video")
+    expect(video).to_have_js_property("readyState", 4)
+    assert video.evaluate("video => video.duration") > 0
+
+    with page.expect_download() as download:
+        card.get_by_role("button", name="Download").click()
+    assert download.value.suggested_filename.endswith(".mp4")
+    with av.open(str(download.value.path())) as container:
+        assert sum(1 for _ in container.decode(video=0)) > 1
+
+    card.get_by_role("button", name="Delete").click()
+    page.get_by_role("dialog").get_by_role("button", name="Delete").click()
+    expect(card).to_have_count(0)
+
+
+def test_progress_comes_as_it_happens(page: Page) -> None:
+    looks: list[str] = []
+    page.on("request", lambda asked: looks.append(asked.url.rpartition("/")[2]))
+    page.get_by_label("Size").select_option(label="Another size")
+    page.get_by_label("Width in pixels").fill("128")
+    page.get_by_label("Height in pixels").fill("128")
+    card = make(page, "a slow snail", steps=50, length=8)
+    expect(card.locator(".standing")).to_contain_text("Denoising")
+    first = card.locator("progress").evaluate("bar => bar.value")
+    page.wait_for_function(
+        "([id, first]) => document.querySelector(`[aria-labelledby=${id}] progress`).value > first",
+        arg=[card.get_attribute("aria-labelledby"), first],
+    )
+    assert "events" in looks
+    card.get_by_role("button", name="Cancel").click()
+    expect(card.locator(".standing")).to_have_text("Cancelled")
+    expect(card.get_by_role("button", name="Try again")).to_be_visible()
+
+
+def test_a_remix_takes_the_words_alone(page: Page) -> None:
+    card = make(page, "a tin robot")
+    card.get_by_role("button", name="Remix").click()
+    prompt = page.get_by_label("Prompt")
+    expect(prompt).to_be_focused()
+    expect(prompt).to_have_value("a tin robot")
+    expect(page.get_by_label("Size")).to_be_hidden()
+    prompt.fill("a tin robot in the rain")
+    prompt.press("Control+Enter")
+    remix = page.get_by_role("article", name="a tin robot in the rain", exact=True)
+    expect(remix.locator(".seed")).to_have_text(card.locator(".seed").inner_text())
+    expect(page.get_by_label("Size")).to_be_visible()
+
+
+def test_what_the_api_refuses_is_said_at_its_field(page: Page) -> None:
+    page.get_by_role("button", name="Make video").click()
+    expect(page.get_by_label("Prompt")).to_have_attribute("aria-invalid", "true")
+    expect(page.locator("#prompt-error")).to_have_text("Must not be empty, got ''.")
+
+    make(page, "a fox", steps=1000)
+    steps = page.get_by_label("Steps")
+    expect(steps).to_be_focused()
+    expect(page.locator("#num_inference_steps-error")).to_contain_text(
+        "Must be from 1 to 50, got 1000"
+    )
+    steps.fill("3")
+    expect(page.locator("#num_inference_steps-error")).to_be_hidden()
+
+
+def test_takes_an_image(page: Page, tmp_path: Path) -> None:
+    picture = BytesIO()
+    Image.new("RGB", (64, 64), "teal").save(picture, "PNG")
+    page.get_by_label("Image", exact=False).first.set_input_files(
+        {"name": "teal.png", "mimeType": "image/png", "buffer": picture.getvalue()}
+    )
+    expect(page.get_by_alt_text("The chosen image")).to_be_visible()
+    with page.expect_request("**/v1/videos") as asked:
+        make(page, "a teal wall")
+    assert asked.value.headers["content-type"].startswith("multipart/form-data")
+    page.get_by_role("button", name="Remove image").click()
+    expect(page.get_by_alt_text("The chosen image")).to_be_hidden()
+
+
+def test_asks_for_a_key_and_sends_it_everywhere(page: Page) -> None:
+    seen: list[str] = []
+
+    def guard(route: Route) -> None:
+        if route.request.headers.get("authorization") == "Bearer rk_good":
+            seen.append(route.request.url)
+            route.continue_()
+        else:
+            error = {"message": "an API key is needed", "type": "", "param": None, "code": "key"}
+            route.fulfill(status=401, json={"error": error})
+
+    page.route("**/v1/**", guard)
+    page.reload()
+    key = page.get_by_label("API key")
+    expect(key).to_be_focused()
+    key.fill("rk_bad")
+    key.press("Enter")
+    expect(page.locator("#key-error")).to_contain_text("not known here")
+    key.fill("rk_good")
+    key.press("Enter")
+    expect(make(page, "a locked door").get_by_role("button", name="Play")).to_be_visible()
+    assert any(url.endswith("/events") for url in seen)
+    assert any("/content" in url for url in seen)
+    page.get_by_role("button", name="Forget key").click()
+    expect(key).to_be_visible()
+    assert page.evaluate("sessionStorage.length") == 0
+
+
+def test_says_when_the_service_does_not_answer(page: Page) -> None:
+    page.route("**/v1/videos**", lambda route: route.fulfill(status=503, json={}))
+    page.reload()
+    problem = page.locator("#gallery-problem")
+    expect(problem).to_contain_text("could not be brought up to date")
+    page.unroute_all()
+    problem.get_by_role("button", name="Try again").click()
+    expect(problem).to_be_hidden()
+
+
+def test_fits_a_phone_and_the_dark(page: Page) -> None:
+    light = page.evaluate("getComputedStyle(document.documentElement).backgroundColor")
+    page.emulate_media(color_scheme="dark")
+    assert page.evaluate("getComputedStyle(document.documentElement).backgroundColor") != light
+    page.set_viewport_size({"width": 360, "height": 740})
+    assert page.evaluate("document.documentElement.scrollWidth") <= 360
+    expect(page.get_by_role("button", name="Make video")).to_be_visible()
