@@ -87,7 +87,7 @@ def flower() -> None:
 def generate(
     chosen: Chosen,
     *,
-    prompt: Annotated[str, typer.Option(help="What to show.")],
+    prompt: Annotated[list[str], typer.Option(help="What to show; again for another.")],
     negative_prompt: Annotated[
         str | None, typer.Option(help="What to steer away from.", show_default=False)
     ] = None,
@@ -136,6 +136,7 @@ def demo(
         str, typer.Option(help="What to show.")
     ] = "a red circle moving right on a black background",
     out: Annotated[Path, typer.Option(help="Where the clip goes.")] = Path("demo.mp4"),
+    seed: Annotated[int | None, typer.Option(help="Omitted: a random one.", min=0)] = None,
     model_path: Annotated[
         str | None, typer.Option(help="Another model than the demo's.", show_default=False)
     ] = None,
@@ -145,7 +146,12 @@ def demo(
 
     home = os.environ.get("RUSHES_HOME")
     raise typer.Exit(
-        run_demo(prompt, out, home=Path(home).expanduser() if home else None, model_path=model_path)
+        run_demo(
+            {"prompt": prompt} if seed is None else {"prompt": prompt, "seed": seed},
+            out,
+            home=Path(home).expanduser() if home else None,
+            model_path=model_path,
+        )
     )
 
 

@@ -11,7 +11,7 @@ import signal
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -27,14 +27,23 @@ JOB_S = 600.0
 POLL_S = 0.1
 
 
-def run_demo(prompt: str, out: Path, *, home: Path | None, model_path: str | None) -> int:
-    """Make one clip; the exit code. A home that is given stays, with its job; else nothing does."""
+def run_demo(
+    asked: Mapping[str, Any], out: Path, *, home: Path | None, model_path: str | None
+) -> int:
+    """Make one clip; the exit code. A home that is given stays, with its job; else nothing does.
+
+    Args:
+        asked: the body of the POST.
+        out: where the clip goes.
+        home: of the service; None: a temporary one.
+        model_path: None: the demo model.
+    """
     arguments = [] if model_path is None else ["--model-path", model_path]
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     began = time.monotonic()
     try:
         with _home(home) as place, LocalService(place, arguments) as service:
-            job = _make(service, prompt, out)
+            job = _make(service, asked, out)
             made_s = time.monotonic() - began
     except LocalError as error:
         print(f"rushes: the demo failed: {error}", file=sys.stderr)
@@ -49,12 +58,12 @@ def run_demo(prompt: str, out: Path, *, home: Path | None, model_path: str | Non
     return 0
 
 
-def _make(service: LocalService, prompt: str, out: Path) -> dict[str, Any]:
+def _make(service: LocalService, asked: Mapping[str, Any], out: Path) -> dict[str, Any]:
     with shown_progress() as shown:
         shown("starting and loading the model")
         service.wait_ready(START_S)
         with httpx.Client(base_url=service.url, timeout=30.0) as client:
-            job = _follow(client, _create(client, prompt), shown)
+            job = _follow(client, _create(client, asked), shown)
             _download(client, job, out)
     return job
 
@@ -68,8 +77,8 @@ def _home(given: Path | None) -> Iterator[Path]:
             yield Path(made)
 
 
-def _create(client: httpx.Client, prompt: str) -> dict[str, Any]:
-    answer = client.post("/v1/videos", json={"prompt": prompt})
+def _create(client: httpx.Client, asked: Mapping[str, Any]) -> dict[str, Any]:
+    answer = client.post("/v1/videos", json=dict(asked))
     if answer.is_error:
         raise LocalError(f"POST /v1/videos gave {answer.status_code}: {answer.text}")
     job: dict[str, Any] = answer.json()

@@ -23,13 +23,18 @@ DENOISING_SHARE = 0.9
 
 
 def run_generate(
-    options: EngineOptions, prompt: str, *, save_output: bool, output_path: Path, **values: Any
+    options: EngineOptions,
+    prompts: list[str],
+    *,
+    save_output: bool,
+    output_path: Path,
+    **values: Any,
 ) -> int:
     """Generate and print each output; the exit code.
 
     Args:
         options: what to load and how to share it.
-        prompt: what to show.
+        prompts: what to show, one after the other.
         save_output: keep the files.
         output_path: a file or a directory.
         values: further parameters of `DiffGenerator.generate`; None is the model's default.
@@ -43,10 +48,10 @@ def run_generate(
             shown("loading the model")
             with DiffGenerator(options) as generator:
                 outputs = generator.generate(
-                    prompt,
+                    prompts,
                     save_output=save_output,
                     output_path=output_path,
-                    on_progress=Together(values["num_outputs"], shown),
+                    on_progress=Together(len(prompts) * values["num_outputs"], shown),
                     **values,
                 )
                 shown("done", percent=100)

@@ -8,8 +8,11 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import av
+import numpy as np
 import pytest
 
+from ops.demo_model.scorer import judge
+from ops.demo_model.world import Combination
 from tests.fixtures.waiting import wait_for
 from tests.ops.processes import alive, descendants
 
@@ -18,9 +21,9 @@ PATIENCE_S = 120
 
 
 @contextmanager
-def demo(tmp_path: Path, model: Path) -> Iterator[subprocess.Popen[str]]:
-    command = [sys.executable, "-m", "ops.cli", "demo", "--prompt", 'it\'s "a" cat']
-    command += ["--model-path", str(model), "--out", str(tmp_path / "out" / "my clip.mp4")]
+def demo(tmp_path: Path, *arguments: str) -> Iterator[subprocess.Popen[str]]:
+    command = [sys.executable, "-m", "ops.cli", "demo", *arguments]
+    command += ["--out", str(tmp_path / "out" / "my clip.mp4")]
     (tmp_path / "tmp").mkdir()
     with subprocess.Popen(
         command,
@@ -35,18 +38,21 @@ def demo(tmp_path: Path, model: Path) -> Iterator[subprocess.Popen[str]]:
             process.kill()
 
 
-def test_makes_a_clip_and_leaves_nothing_behind(tmp_path: Path, tiny_wan: Path) -> None:
-    with demo(tmp_path, tiny_wan) as process:
+def test_makes_the_clip_that_is_asked_for_and_leaves_nothing_behind(tmp_path: Path) -> None:
+    asked = Combination("square", "red", "brown", "moving up")
+    with demo(tmp_path, "--prompt", asked.prompt, "--seed", "0") as process:
         wait_for(lambda: len(descendants(process.pid)) > 5, "all is started", timeout_s=PATIENCE_S)
         below = descendants(process.pid)
         out, err = process.communicate(timeout=PATIENCE_S)
     assert process.returncode == 0, err
     clip = tmp_path / "out" / "my clip.mp4"
     assert out.startswith(
-        f"{clip}: 9 frames, 64x64, {clip.stat().st_size:,} bytes, 1.125 s of video"
+        f"{clip}: 17 frames, 128x128, {clip.stat().st_size:,} bytes, 2.125 s of video"
     )
     with av.open(clip, "r") as container:
-        assert len(list(container.decode(video=0))) == 9
+        frames = [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
+    verdict = judge(np.stack(frames))
+    assert all(verdict.matches(asked).values()), verdict
     assert re.search(r"^ *0 %  queued$", err, re.MULTILINE)
     assert err.splitlines()[-1] == "100 %  done"
     assert not any(map(alive, below))
@@ -54,7 +60,8 @@ def test_makes_a_clip_and_leaves_nothing_behind(tmp_path: Path, tiny_wan: Path) 
 
 
 def test_interrupted_it_leaves_nothing_behind(tmp_path: Path, tiny_wan: Path) -> None:
-    with demo(tmp_path, tiny_wan) as process:
+    model = ("--prompt", 'it\'s "a" cat', "--model-path", str(tiny_wan))
+    with demo(tmp_path, *model) as process:
         wait_for(lambda: len(descendants(process.pid)) > 3, "it is starting", timeout_s=PATIENCE_S)
         below = descendants(process.pid)
         process.send_signal(signal.SIGINT)
@@ -70,7 +77,7 @@ def test_a_failure_shows_the_end_of_the_logs(tmp_path: Path) -> None:
     broken = tmp_path / "broken"
     broken.mkdir()
     (broken / "model_index.json").write_text("{}")
-    with demo(tmp_path, broken) as process:
+    with demo(tmp_path, "--model-path", str(broken)) as process:
         out, err = process.communicate(timeout=PATIENCE_S)
     assert process.returncode == 1
     assert "rushes: the demo failed: the gang cannot start" in err

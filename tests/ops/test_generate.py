@@ -13,16 +13,17 @@ pytestmark = pytest.mark.timeout(180)
 
 def test_makes_numbered_outputs_and_says_what_they_are(tmp_path: Path, tiny_wan: Path) -> None:
     command = [sys.executable, "-m", "ops.cli", "generate", "--model-path", str(tiny_wan)]
-    command += ["--prompt", "a cat", "--num-frames", "5", "--width", "32", "--height", "48"]
+    command += ["--prompt", "a cat", "--prompt", "a dog"]
+    command += ["--num-frames", "5", "--width", "32", "--height", "48"]
     command += ["--fps", "10", "--num-inference-steps", "2", "--guidance-scale", "1"]
     command += ["--seed", "5", "--num-outputs", "2", "--output-path", str(tmp_path / "cat.mp4")]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     lines = done.stdout.splitlines()
-    assert len(lines) == 2
+    assert len(lines) == 4  # both outputs of the first prompt, then those of the second
     for number, line in enumerate(lines, start=1):
         file = tmp_path / f"cat-{number}.mp4"
-        assert line.startswith(f"{file}: 5 frames, 32x48, 10 fps, seed {4 + number}, ")
+        assert line.startswith(f"{file}: 5 frames, 32x48, 10 fps, seed {6 - number % 2}, ")
         with av.open(file, "r") as container:
             assert len(list(container.decode(video=0))) == 5
     assert "INFO" not in done.stderr  # the ranks keep quiet under a progress bar
