@@ -10,6 +10,7 @@ import structlog
 from flask import Flask
 from gunicorn.app.base import BaseApplication
 
+from api import GRACE_S
 from api.app import create_app
 from api.log import GunicornLog
 from jobs import log
@@ -24,8 +25,6 @@ from jobs.workers import Workers
 MAX_PROCESSES = 4
 CONNECTIONS = 2000
 """What one process holds at a time; more wait in the listen queue."""
-GRACE_S = 5
-"""How long a stopping process may take to finish what it answers."""
 
 
 def run(settings: Settings) -> None:

@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
+from api import GRACE_S
 from jobs.settings import Settings
 from ops.options import to_arguments
 from ops.stack import probes
@@ -20,8 +21,10 @@ from ops.stack.redis_server import find_server, server_command
 from pipeline.options import EngineOptions
 
 RUSHES = (sys.executable, "-m", "ops.cli")
-HAND_BACK_S = 1.5
-"""What a worker gets beyond `drain_s` before it is killed; with the others' patience 15 s in all."""
+EXIT_S = 0.5
+"""What a part gets beyond its own grace before it is killed; with `HAND_BACK_S` 15 s in all."""
+HAND_BACK_S = 1.0
+"""The same for a worker, beyond `drain_s`."""
 
 
 def address(settings: Settings) -> str:
@@ -57,7 +60,7 @@ def redis(home: Path, env: Mapping[str, str], port: int) -> Part:
         env=env,
         ready=partial(probes.redis_answers, port),
         ready_s=None,  # loading a large data set takes its time
-        stop_s=1.5,
+        stop_s=1.0,  # what it acknowledged is on disk
     )
 
 
@@ -69,6 +72,7 @@ def services(settings: Settings, env: Mapping[str, str], *, flower: bool) -> lis
             command=(*RUSHES, "api"),
             env=env,
             ready=lambda: probes.api_status(settings) is not None,
+            stop_s=GRACE_S + EXIT_S,
         ),
         Part(name="relay", command=(*RUSHES, "relay"), env=env),
     ]

@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import errno
 import socket
 
 LOOPBACK = "127.0.0.1"
+
+_WHY = {
+    errno.EADDRNOTAVAIL: "this machine has no such address",
+    errno.EACCES: "ports below 1024 are for privileged processes: choose a higher one",
+}
 
 
 def free_port(*spoken_for: int) -> int:
@@ -18,7 +24,11 @@ def free_port(*spoken_for: int) -> int:
 
 
 def is_free(host: str, port: int) -> bool:
-    """True when a server could listen there."""
+    """True when a server could listen there, False when another one does.
+
+    Raises:
+        OSError: no server could; `strerror` says why.
+    """
     family, kind, protocol, _, address = socket.getaddrinfo(
         host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
     )[0]
@@ -27,8 +37,10 @@ def is_free(host: str, port: int) -> bool:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             listener.bind(address)
-        except OSError:
-            return False
+        except OSError as error:
+            if error.errno == errno.EADDRINUSE:
+                return False
+            raise OSError(error.errno, _WHY.get(error.errno or 0, error.strerror)) from None
     return True
 
 

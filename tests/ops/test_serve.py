@@ -7,6 +7,7 @@ import re
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from io import BytesIO
 from pathlib import Path
@@ -26,6 +27,8 @@ from tests.ops.processes import alive, descendants
 pytestmark = pytest.mark.timeout(240)
 
 PATIENCE_S = 90.0
+STOP_S = 15.0
+"""What SIGTERM may take at most."""
 AUTH = ("admin", "hush")
 LONG = {"num_inference_steps": 50, "num_frames": 33, "size": "128x128"}
 """Some seconds of work for the tiny model: time to kill something."""
@@ -221,7 +224,9 @@ def test_sigterm_hands_a_running_job_back_and_the_next_start_completes_it(stack:
     job_id = stack.submit(**LONG)
     stack.wait_denoising(job_id)
     below = descendants(stack.service.process.pid)
+    began = time.monotonic()
     assert stack.stop() == 0
+    assert time.monotonic() - began <= STOP_S
     assert not [pid for pid in below if alive(pid)]
     assert running(stack.home) is None
 
