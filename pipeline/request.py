@@ -224,7 +224,12 @@ def resolve(params: Params, card: ModelCard, images: Sequence[str] = ()) -> Requ
         output_format=_or(params.output_format, "png"),
         fidelity=params.fidelity,
     )
-    check(request, card)
+    try:
+        check(request, card)
+    except RequestError as error:
+        if params.size is None or error.field not in ("width", "height"):
+            raise
+        raise RequestError("size", params.size, f"{error.allowed} in {error.field}") from None
     return request
 
 
@@ -240,7 +245,7 @@ def check(request: Request, card: ModelCard) -> None:
         if len(text) > card.max_prompt_chars:
             raise RequestError(
                 field,
-                f"{len(text)} characters",
+                len(text),
                 f"must have at most {card.max_prompt_chars} characters",
             )
     if not request.prompt:
@@ -286,7 +291,7 @@ def _workload(num_frames: int, images: Sequence[str]) -> Workload:
 def _check_workload(request: Request, card: ModelCard) -> None:
     count = len(request.images)
     if count > card.max_images:
-        raise RequestError("image", f"{count} images", f"may be at most {card.max_images} of them")
+        raise RequestError("image", count, f"may be at most {card.max_images} of them")
     if request.workload in card.workloads:
         return
     served = ", ".join(card.workloads)

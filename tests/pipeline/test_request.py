@@ -66,7 +66,7 @@ def test_one_frame_is_an_image() -> None:
         ({"prompt": ""}, "prompt", "must not be empty"),
         ({"prompt": "  "}, "prompt", "must not be empty"),
         ({"prompt": 3}, "prompt", "string"),
-        ({"prompt": "x" * 4001}, "prompt", "at most 4000 characters, got '4001 characters'"),
+        ({"prompt": "x" * 4001}, "prompt", "at most 4000 characters, got 4001"),
         ({"negative_prompt": "x" * 4001}, "negative_prompt", "at most 4000"),
         ({"colour": "red"}, "colour", "is unknown; known fields: fidelity"),
         ({"seed": True}, "seed", "not a boolean"),
@@ -78,6 +78,8 @@ def test_one_frame_is_an_image() -> None:
         ({"size": "-16x16"}, "size", "WIDTHxHEIGHT"),
         ({"size": "9999999x16"}, "size", "at most 256x256"),
         ({"size": "128x128", "width": 128}, "size", "not both"),
+        ({"size": "100x128"}, "size", "a multiple of 16 in width, got '100x128'"),
+        ({"size": "128x272"}, "size", "from 16 to 256 in height, got '128x272'"),
         ({"width": 100}, "width", "multiple of 16, got 100"),
         ({"height": 272}, "height", "from 16 to 256, got 272"),
         ({"num_frames": 10}, "num_frames", "4k+1, such as 9 or 13, got 10"),
@@ -129,7 +131,7 @@ def test_images_and_frames_make_the_workload(
     ("images", "words"),
     [
         ((), "image is required: demo serves i2v"),
-        (("a", "b"), "image may be at most 1 of them, got '2 images'"),
+        (("a", "b"), "image may be at most 1 of them, got 2"),
     ],
 )
 def test_images_that_the_model_needs_or_cannot_take(images: tuple[str, ...], words: str) -> None:
