@@ -90,7 +90,7 @@ def test_what_the_api_refuses_is_said_at_its_field(page: Page) -> None:
     expect(page.locator("#num_inference_steps-error")).to_be_hidden()
 
 
-def test_takes_an_image(page: Page, tmp_path: Path) -> None:
+def test_sends_an_image_as_a_form(page: Page, tmp_path: Path) -> None:
     picture = BytesIO()
     Image.new("RGB", (64, 64), "teal").save(picture, "PNG")
     page.get_by_label("Image", exact=False).first.set_input_files(
