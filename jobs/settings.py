@@ -85,6 +85,8 @@ class Settings(BaseSettings):
 
     artifacts: Literal["disk", "s3"] = "disk"
     """Where finished files lie: under `home`, or in an S3 bucket."""
+    store_retry_s: float = Field(default=3600.0, gt=0)
+    """How long a job waits for the artifact storage while that is away; then it fails."""
     s3_endpoint_url: str | None = None
     """Omitted: AWS."""
     s3_public_endpoint_url: str | None = None

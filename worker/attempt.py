@@ -30,7 +30,9 @@ from worker.supervisor import Supervisor
 
 log = structlog.get_logger()
 
-UPLOAD_BACKOFF_S = (0.5, 1.0, 2.0, 4.0, 8.0)
+STORAGE_BACKOFF_S = (0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 30.0)
+LOOK_S = 0.25
+"""How soon one who waits for the storage sees that this worker is leaving."""
 STORE_BACKOFF_S = 0.5
 
 T = TypeVar("T")
@@ -67,7 +69,9 @@ class Attempt:
         beat: Beat,
         supervisor: Supervisor,
         draining: threading.Event,
+        store_retry_s: float,
     ) -> None:
+        """`store_retry_s`: how long to wait for an artifact store that is away."""
         self._held = held
         self._job = held.job
         self._worker_id = worker_id
@@ -76,6 +80,7 @@ class Attempt:
         self._beat = beat
         self._supervisor = supervisor
         self._draining = draining
+        self._store_retry_s = store_retry_s
 
     def fetch(self, directory: Path) -> None:
         """Copy the job's input images into `directory`, where the gang looks for them.
@@ -133,7 +138,7 @@ class Attempt:
         raise TryFailed(failure, again=answer.code in {"error", "cancelled"})
 
     def store(self, done: protocol.Done, directory: Path) -> tuple[Artifact, ...]:
-        """Upload what the run made into `directory`, each file with a few tries.
+        """Upload what the run made into `directory`, each file for as long as it takes, within bounds.
 
         Raises:
             Lost, HandedBack, TryFailed: it came to nothing.
@@ -231,21 +236,39 @@ class Attempt:
             raise TryFailed(failure, again=False) from error
 
     def _patiently(self, doing: str, key: str, act: Callable[[], T]) -> T:
-        """Do something with the artifact store, with a few tries."""
-        backoff_s = iter(UPLOAD_BACKOFF_S)
+        """Do something with the artifact store, over an outage of at most `store_retry_s`.
+
+        What it refuses (a wrong secret) is waited for too: somebody may mend it meanwhile.
+        """
+        ends = time.monotonic() + self._store_retry_s
+        failures = 0
         while not self._held.lost.is_set():
             try:
                 return act()
             except StorageUnavailable as error:
-                delay_s = next(backoff_s, None)
-                if delay_s is None:
-                    failure = JobError(code=error.code, message=str(error))
-                    raise TryFailed(failure, again=True) from error
-                log.warning(f"cannot {doing} yet", key=key, error=str(error), again_s=delay_s)
-                if self._draining.is_set():
-                    raise HandedBack from error
-                self._held.lost.wait(delay_s)
+                # Its text is for the log: it names the bucket and what is wrong with it.
+                log.warning(f"cannot {doing} yet", key=key, error=str(error))
+                left_s = ends - time.monotonic()
+                if left_s <= 0:
+                    message = f"the storage was away for {self._store_retry_s:g} s"
+                    failure = JobError(code=error.code, message=message)
+                    raise TryFailed(failure, again=False) from error
+            delay_s = STORAGE_BACKOFF_S[min(failures, len(STORAGE_BACKOFF_S) - 1)]
+            self._pause(min(delay_s, left_s))
+            failures += 1
         raise Lost
+
+    def _pause(self, delay_s: float) -> None:
+        """Wait; less when the job is lost.
+
+        Raises:
+            HandedBack: this worker is leaving.
+        """
+        ends = time.monotonic() + delay_s
+        while (left_s := ends - time.monotonic()) > 0 and not self._held.lost.is_set():
+            if self._draining.is_set():
+                raise HandedBack
+            self._held.lost.wait(min(left_s, LOOK_S))
 
     def _still_ours(self) -> None:
         if self._held.lost.is_set():

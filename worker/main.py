@@ -16,7 +16,7 @@ from collections.abc import Mapping
 import structlog
 from celery import Celery
 
-from jobs.artifacts import open_artifacts
+from jobs.artifacts import ArtifactStore, check_at_start, open_artifacts
 from jobs.celery_app import make_celery, queue_name
 from jobs.log import configure
 from jobs.settings import Settings
@@ -53,14 +53,17 @@ def run_worker(settings: Settings, options: EngineOptions, *, gang_env: Mapping[
         The exit code: 0 when told to leave, 1 when a part broke.
 
     Raises:
-        SettingsError: no or a malformed RUSHES_REDIS_URL.
+        SettingsError: no or a malformed RUSHES_REDIS_URL; the artifact store refuses.
         GangError: `num_gpus` is omitted and the device is not there.
     """
     _log(settings)
+    artifacts = open_artifacts(settings)
+    if problem := check_at_start(artifacts):
+        log.warning(problem)
     leave = Leave()
     leave.listen()
     num_gpus = options.num_gpus or plan(options, probe(options)).gang_size
-    worker = _build(settings, options, num_gpus, gang_env)
+    worker = _build(settings, artifacts, options, num_gpus, gang_env)
     app = make_celery(settings)
     register(app, worker)
     worker.supervisor.start()
@@ -96,7 +99,11 @@ def _log(settings: Settings) -> None:
 
 
 def _build(
-    settings: Settings, options: EngineOptions, num_gpus: int, gang_env: Mapping[str, str]
+    settings: Settings,
+    artifacts: ArtifactStore,
+    options: EngineOptions,
+    num_gpus: int,
+    gang_env: Mapping[str, str],
 ) -> Worker:
     store = JobStore.connect(settings)
     presence = Presence(Workers(store), options, slots=SLOTS)
@@ -112,12 +119,13 @@ def _build(
     )
     return Worker(
         store=store,
-        artifacts=open_artifacts(settings),
+        artifacts=artifacts,
         presence=presence,
         supervisor=supervisor,
         beat=Beat(store, presence, supervisor, settings),
         attempts=attempts,
         devices=num_gpus,
+        store_retry_s=settings.store_retry_s,
     )
 
 

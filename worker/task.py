@@ -47,6 +47,8 @@ class Worker:
     attempts: Attempts
     devices: int
     """The gang's."""
+    store_retry_s: float
+    """How long a job waits for an artifact store that is away."""
     draining: threading.Event = field(default_factory=threading.Event)
 
     def perform(self, job_id: str, release: int) -> None:
@@ -71,6 +73,7 @@ class Worker:
                     beat=self.beat,
                     supervisor=self.supervisor,
                     draining=self.draining,
+                    store_retry_s=self.store_retry_s,
                 )
                 self._try(attempt, job)
 

@@ -6,6 +6,7 @@ none. Content types are not kept: the job's record has them.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import secrets
@@ -22,7 +23,9 @@ from jobs.artifacts.store import (
     safe_key,
     safe_range,
 )
-from jobs.errors import NotFound, StorageUnavailable
+from jobs.errors import NotFound, StorageRefused, StorageUnavailable
+
+_FOR_GOOD = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST}
 
 
 class DiskArtifacts:
@@ -112,7 +115,8 @@ def _translated(key: str | None = None) -> Iterator[None]:
         missing = isinstance(error, FileNotFoundError | NotADirectoryError | IsADirectoryError)
         if key is not None and missing:
             raise NotFound(f"no artifact {key}") from error
-        raise StorageUnavailable(f"the artifact disk refused: {error}") from error
+        kind = StorageRefused if error.errno in _FOR_GOOD else StorageUnavailable
+        raise kind(f"the artifact disk refused: {error}") from error
 
 
 def _make_folder(folder: Path) -> None:

@@ -17,10 +17,10 @@ import boto3
 from boto3.exceptions import Boto3Error
 from boto3.s3.transfer import TransferConfig
 from botocore.config import Config
-from botocore.exceptions import BotoCoreError, ClientError
+from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError, ParamValidationError
 
 from jobs.artifacts.store import Chunks, SourceChunks, StoredFile, probe, safe_key, safe_range
-from jobs.errors import NotFound, StorageUnavailable
+from jobs.errors import NotFound, StorageRefused, StorageUnavailable
 from jobs.settings import Settings
 
 if TYPE_CHECKING:
@@ -28,6 +28,14 @@ if TYPE_CHECKING:
 
 PART_BYTES = 8 * 2**20
 """Files above it are sent in parts of it, two at a time: that bounds an upload's memory."""
+
+_FOR_GOOD = {
+    "NoSuchBucket",
+    "InvalidBucketName",
+    "PermanentRedirect",  # the bucket is in another region
+    "AuthorizationHeaderMalformed",  # the same, as AWS says it to signed requests
+}
+"""Error codes, beside statuses 401 and 403, that no waiting changes."""
 
 
 class S3Artifacts:
@@ -150,11 +158,15 @@ class S3Artifacts:
             if not isinstance(cause, ClientError):
                 # Only the kind: boto's text may hold the whole signed URL.
                 kind = type(cause or error).__name__
-                raise StorageUnavailable(f"S3 {what} in {self._bucket} failed: {kind}") from error
+                refused = isinstance(cause, NoCredentialsError | ParamValidationError)
+                raise (StorageRefused if refused else StorageUnavailable)(
+                    f"S3 {what} in {self._bucket} failed: {kind}"
+                ) from error
             code = cause.response.get("Error", {}).get("Code", "")
             if key is not None and _status(cause) == 404 and code != "NoSuchBucket":
                 raise NotFound(f"no artifact {key}") from error
-            raise StorageUnavailable(
+            refused = _status(cause) in (401, 403) or code in _FOR_GOOD
+            raise (StorageRefused if refused else StorageUnavailable)(
                 f"S3 {what} in {self._bucket} was answered {_status(cause)} {code}"
             ) from error
 

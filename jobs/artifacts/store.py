@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, Self
 
-from jobs.errors import StorageUnavailable
+from jobs.errors import SettingsError, StorageRefused, StorageUnavailable
 from jobs.settings import Settings
 
 CHUNK_BYTES = 256 * 1024
@@ -47,8 +47,8 @@ class Chunks(Protocol):
 class ArtifactStore(Protocol):
     """Where artifacts lie.
 
-    Every method raises StorageUnavailable when the disk or the service does not answer or refuses,
-    and ValueError for a key that is no relative path of safe names.
+    Every method raises StorageUnavailable when the disk or the service does not answer or refuses
+    (StorageRefused: for good), and ValueError for a key that is no relative path of safe names.
     """
 
     def put(self, key: str, path: Path, content_type: str) -> StoredFile:
@@ -91,6 +91,21 @@ def open_artifacts(settings: Settings) -> ArtifactStore:
     from jobs.artifacts.disk import DiskArtifacts
 
     return DiskArtifacts(settings.home_path / "artifacts")
+
+
+def check_at_start(store: ArtifactStore) -> str | None:
+    """What is wrong with the store for now, in one line; None: it serves.
+
+    Raises:
+        SettingsError: it refuses, and will until somebody changes something.
+    """
+    try:
+        store.check()
+    except StorageRefused as error:
+        raise SettingsError(f"the artifact storage refuses: {error}") from error
+    except StorageUnavailable as error:
+        return f"the artifact storage does not serve now: {error}"
+    return None
 
 
 def safe_key(key: str) -> str:

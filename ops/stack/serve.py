@@ -15,6 +15,7 @@ from http.client import OK
 
 import click
 
+from jobs.artifacts import check_at_start, open_artifacts
 from jobs.errors import SettingsError
 from jobs.exposure import check_guarded, is_loopback, is_open
 from jobs.keys import Keys
@@ -35,7 +36,8 @@ def serve(options: EngineOptions, settings: Settings, *, flower: bool) -> int:
     """Run until told to stop; the exit code.
 
     Raises:
-        SettingsError: the home is in use, a port is taken, Redis does not answer.
+        SettingsError: the home is in use, a port is taken, Redis does not answer, the artifact
+            store refuses.
         Refused: the device is not there or the layout does not fit.
     """
     began = time.monotonic()
@@ -104,6 +106,8 @@ def _warnings(settings: Settings) -> list[str]:
             f"{settings.host} is reachable from outside this machine and RUSHES_OPEN=1: as long as "
             "there are no keys, whoever reaches it can use it"
         )
+    if problem := check_at_start(open_artifacts(settings)):
+        warnings.append(problem)
     return warnings
 
 

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from jobs.artifacts import open_artifacts
+from jobs.artifacts import check_at_start, open_artifacts
 from jobs.artifacts.disk import DiskArtifacts
-from jobs.errors import StorageUnavailable
+from jobs.errors import SettingsError, StorageUnavailable
 from jobs.settings import Settings
 
 
@@ -53,8 +53,9 @@ def test_a_file_in_place_of_the_root_is_unavailable(tmp_path: Path, clip: Path) 
     store = DiskArtifacts(clip)
     with pytest.raises(StorageUnavailable):
         store.put("jobs/a/v.mp4", clip, "video/mp4")
-    with pytest.raises(StorageUnavailable):
-        store.check()
+    with pytest.raises(SettingsError, match="the artifact storage refuses: "):
+        check_at_start(store)
+    assert check_at_start(DiskArtifacts(tmp_path / "root")) is None
 
 
 def test_delete_prefix_leaves_no_empty_folders(tmp_path: Path, clip: Path) -> None:

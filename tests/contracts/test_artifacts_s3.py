@@ -10,9 +10,9 @@ from urllib.parse import parse_qs, urlsplit
 import httpx
 import pytest
 
-from jobs.artifacts import open_artifacts
+from jobs.artifacts import check_at_start, open_artifacts
 from jobs.artifacts.s3 import PART_BYTES
-from jobs.errors import StorageUnavailable
+from jobs.errors import SettingsError, StorageUnavailable
 from jobs.settings import Settings
 from tests.fixtures.s3 import BUCKET, SECRET_KEY, S3Server
 
@@ -154,8 +154,8 @@ def test_what_the_service_refuses_is_unavailable_and_tells_no_secret(
     store = open_artifacts(s3_server.settings(tmp_path, **overrides))
     with pytest.raises(StorageUnavailable, match=named) as put:
         store.put("jobs/a/video.mp4", clip, "video/mp4")
-    with pytest.raises(StorageUnavailable, match=named):
-        store.check()
+    with pytest.raises(SettingsError, match=f"the artifact storage refuses: .*{named}"):
+        check_at_start(store)
     with pytest.raises(StorageUnavailable, match=named):
         store.delete_prefix("jobs/a")
     assert WRONG_SECRET not in str(put.value)
@@ -174,3 +174,6 @@ def test_nobody_listening_is_unavailable(s3_server: S3Server, tmp_path: Path, cl
     store = open_artifacts(s3_server.settings(tmp_path, s3_endpoint_url="http://127.0.0.1:9"))
     with pytest.raises(StorageUnavailable, match="EndpointConnectionError"):
         store.size("jobs/a/video.mp4")
+    problem = check_at_start(store)
+    assert problem is not None
+    assert problem.endswith("failed: EndpointConnectionError")
