@@ -123,12 +123,12 @@ class StorageUnavailable(Unavailable):
     code = "storage_unavailable"
 
 
-class Busy(Unavailable):
-    """This process holds as many open streams as it may."""
-
 class StorageRefused(StorageUnavailable):
     """Asking again brings the same answer: a wrong secret, no such bucket, a folder not ours."""
 
+
+class Busy(Unavailable):
+    """This process holds as many open streams as it may."""
 
     code = "too_many_streams"
 
