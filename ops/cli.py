@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from typer._click.exceptions import ClickException
 
 from jobs.errors import SettingsError
 from ops.keys import keys
@@ -235,10 +236,17 @@ def bench_api(
 def main() -> None:
     """Entry point: what cannot be is one line and exit code 2, no traceback."""
     try:
-        app()
+        code = app(standalone_mode=False)
     except (Refused, SettingsError) as error:
-        print(f"rushes: {error}", file=sys.stderr)
-        sys.exit(2)
+        refusal = str(error)
+    except ClickException as error:
+        # Without arguments the help was printed already, and there is nothing to add.
+        refusal = " ".join(error.format_message().replace(": Value error,", ":").split())
+    else:
+        sys.exit(code if isinstance(code, int) else 0)
+    if refusal:
+        print(f"rushes: {refusal}", file=sys.stderr)
+    sys.exit(2)
 
 
 if __name__ == "__main__":

@@ -60,15 +60,16 @@ def create(
         rights = Rights.model_validate(wanted)
         if webhook_url is not None:
             check_webhook_url(webhook_url, settings)
+        with store_of(settings) as store:
+            key, text = Keys(store).create(name, rights)
     except RequestError as error:
         raise SettingsError(f"--webhook-url {error.allowed}") from None
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
-        option = str(first["loc"][0]).replace("_", "-").replace("device-s", "gpu-s")
+        field = str(first["loc"][0])
+        option = "--" + field.replace("_", "-").replace("device-s", "gpu-s")
         message = first["msg"].removeprefix("Value error, ")
-        raise SettingsError(f"--{option}: {message}") from None
-    with store_of(settings) as store:
-        key, text = Keys(store).create(name, rights)
+        raise SettingsError(f"{'NAME' if field == 'name' else option}: {message}") from None
     print(f"{key.id} ({key.scope}) for {key.name}; the key is shown only now:", file=sys.stderr)
     print(text)
 

@@ -21,6 +21,9 @@ from pathlib import Path
 from pipeline.gang.protocol import FromRank, Message, ProtocolError, decode_from_rank, encode
 from pipeline.options import Device
 
+_LIBRARIES = {"debug": "info", "warning": "error", "error": "critical"}
+"""What transformers and diffusers may say at our log level; else warnings."""
+
 
 @dataclass(frozen=True)
 class Death:
@@ -202,14 +205,25 @@ def _rank_command(
     return [sys.executable, "-m", "pipeline.gang.rank", *options]
 
 
+def _is_withheld(name: str) -> bool:
+    name = name.upper()
+    if name.startswith("RUSHES_"):
+        return name != "RUSHES_LOG_LEVEL"
+    return name.startswith(("AWS_", "FLOWER_", "CELERY_"))
+
+
 def _rank_env(env: Mapping[str, str], rank: int, size: int) -> dict[str, str]:
-    """One host, so the loopback does for gloo unless somebody chose an interface."""
+    """What a rank needs of `env`: it opens no Redis and no bucket, and gets no secret of theirs."""
+    level = env.get("RUSHES_LOG_LEVEL", "info")
     return {
+        # One host, so the loopback does unless somebody chose an interface.
         "GLOO_SOCKET_IFNAME": "lo",
+        "TRANSFORMERS_VERBOSITY": _LIBRARIES.get(level, "warning"),
+        "DIFFUSERS_VERBOSITY": _LIBRARIES.get(level, "warning"),
         # OpenMP's threads spin while they wait for each other; on cores that others use too a clip
         # then takes 36 s instead of 4. Read when torch is loaded, so it must be there before.
         "OMP_WAIT_POLICY": "PASSIVE",
-        **env,
+        **{name: value for name, value in env.items() if not _is_withheld(name)},
         "RANK": str(rank),
         "WORLD_SIZE": str(size),
         "LOCAL_RANK": str(rank),

@@ -35,6 +35,8 @@ def test_what_cannot_be_is_one_line(tmp_path: Path) -> None:
     home = str(tmp_path)
     assert "--rate" in refused(rushes("keys", "create", "x", "--rate", "often", RUSHES_HOME=home))
     assert "--scope" in refused(rushes("keys", "create", "x", "--scope", "root", RUSHES_HOME=home))
+    assert "NAME: " in refused(rushes("keys", "create", "x" * 300, RUSHES_HOME=home))
+    assert "NAME: " in refused(rushes("keys", "create", "\udcff", RUSHES_HOME=home))
     assert "no key" in refused(rushes("keys", "revoke", "key_x", RUSHES_HOME=home))
 
 

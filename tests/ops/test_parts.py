@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from api.server import GRACE_S
+from api import GRACE_S
 from jobs.settings import Settings
 from ops.stack import parts
 from pipeline.options import EngineOptions

@@ -27,6 +27,18 @@ USER = {
     "TORCH_DISTRIBUTED_BACKEND": "gloo",
     "TORCH_DISTRIBUTED_TIMEOUT": "90",
 }
+SECRETS = {
+    "RUSHES_REDIS_URL",
+    "RUSHES_S3_ACCESS_KEY_ID",
+    "RUSHES_S3_SECRET_ACCESS_KEY",
+    "RUSHES_WEBHOOK_SECRET",
+    "RUSHES_FLOWER_BASIC_AUTH",
+    "AWS_ACCESS_KEY_ID",
+    "AWS_SECRET_ACCESS_KEY",
+    "AWS_SESSION_TOKEN",
+    "FLOWER_BASIC_AUTH",
+}
+"""A rank asks for nothing that they open."""
 CPU = {"device": "cpu", "count": 2, "visible_variable": ""}
 
 
@@ -37,17 +49,22 @@ def environment(pid: int) -> dict[str, str]:
 
 
 def test_variables_reach_every_rank_and_ranks_meet_where_told(
-    tiny_wan: Path, tmp_path: Path
+    tiny_wan: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
     meeting = {"MASTER_ADDR": "localhost", "MASTER_PORT": str(port)}
+    for name in SECRETS:
+        monkeypatch.setenv(name, "hush")
     options = EngineOptions(model_path=str(tiny_wan), device="cpu")
     gang = Gang(options, num_gpus=2, directory=tmp_path / "gang", env=USER | meeting)
     try:
         ready = gang.start(START_S)
         for pid in gang.pids:
-            assert (USER | meeting).items() <= environment(pid).items()
+            given = environment(pid)
+            assert (USER | meeting).items() <= given.items()
+            assert not SECRETS & given.keys()
+            assert "hush" not in given.values()
         assert list((tmp_path / "gang").glob("rendezvous-*/store")) == []
         # torch's own checks of every exchange (DETAIL) are on in this run.
         params = Params.model_validate({"prompt": "a fox", "seed": 1, "num_inference_steps": 1})
