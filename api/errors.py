@@ -44,7 +44,7 @@ def _ours(error: RushesError) -> Response:
         message = f"the {error.code.split('_')[0]} is not available now"
     elif error.status == 500:
         return _unexpected(error)
-    answer = problem(error.status, message, error.code)
+    answer = problem(error.status, message, error.code, param=error.param)
     if error.status == 401:
         answer.headers["www-authenticate"] = "Bearer"
     if error.retry_after_s is not None:

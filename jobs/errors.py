@@ -14,7 +14,6 @@ RushesError
 ├── Unavailable         503  come back later
 │   ├── StoreUnavailable     Redis does not answer or refuses writes
 │   ├── StorageUnavailable   the artifact store does not answer or refuses
-│   │   └── StorageRefused   it will not do it until somebody changes something
 │   ├── Busy                 as many open streams as one process holds
 │   └── ModelLoading         announced, but no gang has reported its card yet
 └── SettingsError            a setting that stops start-up; one line that says how to fix it
@@ -29,6 +28,8 @@ class RushesError(Exception):
     status = 500
     code = "internal_error"
     retry_after_s: int | None = None
+    param: str | None = None
+    """The field of the request that is at fault."""
 
 
 class NotFound(RushesError):
@@ -43,6 +44,7 @@ class ModelNotFound(RushesError):
 
     status = 404
     code = "model_not_found"
+    param = "model"
 
 
 class Conflict(RushesError):
@@ -121,10 +123,6 @@ class StorageUnavailable(Unavailable):
     """The artifact store does not answer or refuses."""
 
     code = "storage_unavailable"
-
-
-class StorageRefused(StorageUnavailable):
-    """Asking again brings the same answer: a wrong secret, no such bucket, a folder not ours."""
 
 
 class Busy(Unavailable):

@@ -6,6 +6,9 @@ What a model is and how its gangs run is not here but in `pipeline.options` (com
 from __future__ import annotations
 
 import base64
+import difflib
+import os
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Literal, Self
 
@@ -82,8 +85,6 @@ class Settings(BaseSettings):
     """A worker told to stop hands back its job and is gone within this time."""
     gang_start_s: float = Field(default=900.0, gt=0)
     """A gang that is not Ready by then is killed and started again."""
-    store_retry_s: float = Field(default=3600.0, gt=0)
-    """How long a job waits for the artifact storage while that is away; then it fails."""
 
     artifacts: Literal["disk", "s3"] = "disk"
     """Where finished files lie: under `home`, or in an S3 bucket."""
@@ -124,7 +125,14 @@ class Settings(BaseSettings):
         if self.artifacts == "s3" and not self.s3_bucket:
             raise ValueError("RUSHES_ARTIFACTS=s3 needs a bucket: set RUSHES_S3_BUCKET")
         if self.rate is not None:
-            check_rate(self.rate)
+            try:
+                check_rate(self.rate)
+            except ValueError as error:
+                raise ValueError(f"RUSHES_RATE: {error}") from None
+        if self.flower_basic_auth is not None:
+            user, _, password = self.flower_basic_auth.get_secret_value().partition(":")
+            if not (user and password):
+                raise ValueError("RUSHES_FLOWER_BASIC_AUTH must read user:password")
         if (self.s3_access_key_id is None) != (self.s3_secret_access_key is None):
             raise ValueError(
                 "set both RUSHES_S3_ACCESS_KEY_ID and RUSHES_S3_SECRET_ACCESS_KEY, or neither"
@@ -175,12 +183,22 @@ def _is_webhook_secret(text: str) -> bool:
         return False
 
 
+def _check_names(names: Iterable[str]) -> None:
+    """Refuse what looks like a setting and is none: a slip of the pen would pass in silence."""
+    known = [f"RUSHES_{name.upper()}" for name in Settings.model_fields]
+    for name in sorted(names):
+        if name.upper().startswith("RUSHES_") and name.upper() not in known:
+            near = difflib.get_close_matches(name.upper(), known, n=1, cutoff=0)
+            raise SettingsError(f"{name} is no setting: did you mean {near[0]}?")
+
+
 def load_settings(**overrides: object) -> Settings:
     """Read the environment; `overrides` (from the command line) win where not None.
 
     Raises:
         SettingsError: one line naming the variable and how to fix it.
     """
+    _check_names(os.environ)
     given = {name: value for name, value in overrides.items() if value is not None}
     try:
         return Settings(**given)  # type: ignore[arg-type]

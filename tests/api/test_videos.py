@@ -165,7 +165,7 @@ def test_a_bad_value_is_400_naming_field_value_and_limit(
 
 def test_an_unknown_model_is_404(served: FlaskClient) -> None:
     error = refused(served, {"prompt": "x", "model": "sora-2"}, 404)
-    assert error["code"] == "model_not_found"
+    assert (error["code"], error["param"]) == ("model_not_found", "model")
     assert "'sora-2'" in error["message"]
 
 

@@ -19,6 +19,9 @@ def test_the_environment_is_read_and_the_command_line_wins(monkeypatch: pytest.M
         ({"port": 99999}, "RUSHES_PORT"),
         ({"artifacts": "s3"}, "set RUSHES_S3_BUCKET"),
         ({"artifacts": "tape"}, "RUSHES_ARTIFACTS"),
+        ({"rate": "often"}, "RUSHES_RATE: a rate must read like 60/minute, got 'often'"),
+        ({"flower_basic_auth": "admin"}, "RUSHES_FLOWER_BASIC_AUTH must read user:password"),
+        ({"flower_basic_auth": ":hush"}, "RUSHES_FLOWER_BASIC_AUTH must read user:password"),
         ({"s3_access_key_id": "a"}, "RUSHES_S3_SECRET_ACCESS_KEY"),
     ],
 )
@@ -38,6 +41,28 @@ def test_secrets_do_not_show() -> None:
         }
     )
     assert "hidden" not in repr(settings)
+
+
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [
+        ("RUSHES_LOGLEVEL", "RUSHES_LOG_LEVEL"),
+        ("RUSHES_S3_BUCKETS", "RUSHES_S3_BUCKET"),
+        ("rushes_prot", "RUSHES_PORT"),
+    ],
+)
+def test_a_variable_that_is_no_setting_is_refused_with_the_nearest_name(
+    monkeypatch: pytest.MonkeyPatch, name: str, meant: str
+) -> None:
+    monkeypatch.setenv(name, "hidden")
+    with pytest.raises(SettingsError, match=rf"^{name} is no setting: did you mean {meant}\?$"):
+        load_settings()
+
+
+def test_a_password_of_the_dashboard_without_a_user_is_not_shown() -> None:
+    with pytest.raises(SettingsError) as caught:
+        load_settings(flower_basic_auth="hidden")
+    assert "hidden" not in str(caught.value)
 
 
 @pytest.mark.parametrize("secret", ["hunter2", "whsec_", "whsec_c2hvcnQ=", "whsec_@@@@", "awhsec_"])

@@ -34,7 +34,17 @@ def test_help_names_every_command_and_is_quick() -> None:
     done = rushes("--help")
     assert done.returncode == 0
     assert time.monotonic() - began < 5  # 0.25 s on an idle machine; torch alone takes 3
-    for command in ("serve", "generate", "demo", "api", "worker", "relay", "flower", "bench", "doctor"):
+    for command in (
+        "serve",
+        "generate",
+        "demo",
+        "api",
+        "worker",
+        "relay",
+        "flower",
+        "bench",
+        "doctor",
+    ):
         assert f" {command} " in done.stdout
 
 
@@ -55,10 +65,35 @@ def test_options_that_contradict_each_other_are_one_line(command: str) -> None:
 
 
 def test_an_unknown_option_is_named() -> None:
-    done = rushes("serve", "--nmu-gpus", "2")
+    assert "--nmu-gpus" in refused(rushes("serve", "--nmu-gpus", "2"))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("serve", "--port", "0"), "'--port': Input should be greater than or equal to 1"),
+        (("serve", "--dtype", "int8"), "'--dtype': 'int8' is not one of"),
+        (("serve", "--log-level", "loud"), "'--log-level': 'loud' is not one of"),
+        (("generate",), "'--prompt'"),
+        (("keys", "create"), "'name'"),
+        (("sevre",), "'sevre'"),
+    ],
+)
+def test_a_wrong_word_is_one_line(arguments: tuple[str, ...], words: str) -> None:
+    assert words in refused(rushes(*arguments))
+
+
+@pytest.mark.parametrize("arguments", [(), ("bench",)])
+def test_nothing_is_answered_by_the_help(arguments: tuple[str, ...]) -> None:
+    done = rushes(*arguments)
     assert done.returncode == 2
-    assert "--nmu-gpus" in done.stderr
-    assert "Traceback" not in done.stderr
+    assert "Usage: " in done.stdout
+    assert done.stderr == ""
+
+
+def test_a_misspelt_variable_is_refused_with_the_nearest_known_one(tmp_path: Path) -> None:
+    done = rushes("relay", RUSHES_HOME=str(tmp_path), RUSHES_LOGLEVEL="debug")
+    assert "RUSHES_LOGLEVEL is no setting: did you mean RUSHES_LOG_LEVEL?" in refused(done)
 
 
 def test_a_bad_setting_is_named_with_its_way_out(tmp_path: Path) -> None:
