@@ -14,6 +14,7 @@ RushesError
 ├── Unavailable         503  come back later
 │   ├── StoreUnavailable     Redis does not answer or refuses writes
 │   ├── StorageUnavailable   the artifact store does not answer or refuses
+│   │   └── StorageRefused   it will not do it until somebody changes something
 │   ├── Busy                 as many open streams as one process holds
 │   └── ModelLoading         announced, but no gang has reported its card yet
 └── SettingsError            a setting that stops start-up; one line that says how to fix it
@@ -123,6 +124,10 @@ class StorageUnavailable(Unavailable):
     """The artifact store does not answer or refuses."""
 
     code = "storage_unavailable"
+
+
+class StorageRefused(StorageUnavailable):
+    """Asking again brings the same answer: a wrong secret, no such bucket, a folder not ours."""
 
 
 class Busy(Unavailable):

@@ -85,6 +85,8 @@ class Settings(BaseSettings):
     """A worker told to stop hands back its job and is gone within this time."""
     gang_start_s: float = Field(default=900.0, gt=0)
     """A gang that is not Ready by then is killed and started again."""
+    store_retry_s: float = Field(default=3600.0, gt=0)
+    """How long a job waits for the artifact storage while that is away; then it fails."""
 
     artifacts: Literal["disk", "s3"] = "disk"
     """Where finished files lie: under `home`, or in an S3 bucket."""
