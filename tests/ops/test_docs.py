@@ -71,3 +71,15 @@ def test_every_local_link_leads_somewhere() -> None:
     for file in pages:
         for target in re.findall(r"\]\((?!https?:|#)([^)#\s]+)", file.read_text()):
             assert (file.parent / target).exists(), f"{file.name} points to {target}"
+
+
+def test_every_download_of_content_follows_a_redirect() -> None:
+    lines = [
+        line
+        for file in [*DOCS.glob("*.md"), *ROOT.glob("*.md")]
+        for line in file.read_text().splitlines()
+        if re.search(r"\bcurl\b.*/content\b", line)
+    ]
+    assert len(lines) >= 2
+    for line in lines:  # S3 answers with a presigned link
+        assert re.search(r"\bcurl (-\w*L|.*--location)", line), line
