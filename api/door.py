@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from urllib.parse import urlsplit
 
 import structlog
 from flask import Flask, Request, g, request
 
+from api.headers import allowed_origins
 from jobs.errors import BadKey, Forbidden
 from jobs.exposure import is_open
 from jobs.keys import Keys, Rights
@@ -42,6 +44,8 @@ class Door:
     def _ask(self) -> None:
         if request.path.startswith(_GUARDED) and request.method != "OPTIONS":
             g.caller = self.caller(request)
+            if g.caller.owner == ANONYMOUS:
+                self._refuse_strangers(request)
             structlog.contextvars.bind_contextvars(owner=g.caller.owner)
 
     def caller(self, asking: Request) -> Caller:
@@ -61,6 +65,22 @@ class Door:
         if key is None:
             raise BadKey("this API key is not known here, or was revoked")
         return Caller(key.id, key, key.id)
+
+    def _refuse_strangers(self, asking: Request) -> None:
+        """Keep pages of other origins from making jobs: a form needs no preflight, nor here a key.
+
+        Raises:
+            Forbidden: a browser sends it from a page that is neither ours nor in RUSHES_CORS_ORIGINS.
+        """
+        origin = asking.headers.get("origin")
+        if origin is None or asking.method in ("GET", "HEAD"):
+            return
+        ours = {asking.host, urlsplit(self._settings.public_url or "").netloc}
+        allowed = allowed_origins(self._settings)
+        if urlsplit(origin).netloc not in ours and not allowed & {origin, "*"}:
+            raise Forbidden(
+                "pages of this origin may not call; RUSHES_CORS_ORIGINS names those that may"
+            )
 
 
 def caller() -> Caller:

@@ -20,7 +20,7 @@ _CORS_EXPOSED = "openai-poll-after-ms, Preference-Applied, RateLimit, Retry-Afte
 
 def install(app: Flask, settings: Settings) -> None:
     """Set them after each request; a view's own value stays."""
-    origins = {each.strip() for each in settings.cors_origins.split(",") if each.strip()}
+    origins = allowed_origins(settings)
 
     @app.after_request
     def finish(response: Response) -> Response:
@@ -30,6 +30,11 @@ def install(app: Flask, settings: Settings) -> None:
         if origins:
             _allow(response, origins)
         return response
+
+
+def allowed_origins(settings: Settings) -> set[str]:
+    """RUSHES_CORS_ORIGINS, one by one; `*` stands for all."""
+    return {each.strip() for each in settings.cors_origins.split(",") if each.strip()}
 
 
 def _allow(response: Response, origins: set[str]) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
 
@@ -40,6 +40,7 @@ class Ranks:
     """gloo, for words and decisions."""
     notes: tuple[str, ...] = ()
     """What is otherwise than one would think about how they are joined, in words."""
+    _meshes: dict[Layout, DeviceMesh] = field(default_factory=dict, repr=False, compare=False)
 
     def broadcast_text(self, text: str | None) -> str:
         """Rank 0's text on every rank; what the others pass is ignored.
@@ -75,20 +76,23 @@ class Ranks:
     def mesh(self, layout: Layout) -> DeviceMesh:
         """Groups named `cfg`, `ring`, `ulysses`, `tp`, and `sp` for ring x ulysses flattened.
 
-        Ranks are numbered as `Layout` documents.
+        Ranks are numbered as `Layout` documents. A layout's groups are made once: each keeps threads
+        and connections of its own.
 
         Raises:
             ValueError: the layout is of another size.
         """
         if layout.gang_size != self.world_size:
             raise ValueError(f"a gang of {self.world_size} ranks cannot be laid out as {layout}")
-        mesh = init_device_mesh(
-            self.device.type,
-            (layout.cfg, layout.ring, layout.ulysses, layout.tp),
-            mesh_dim_names=("cfg", "ring", "ulysses", "tp"),
-        )
-        mesh["ring", "ulysses"]._flatten("sp")
-        return mesh
+        if layout not in self._meshes:
+            mesh = init_device_mesh(
+                self.device.type,
+                (layout.cfg, layout.ring, layout.ulysses, layout.tp),
+                mesh_dim_names=("cfg", "ring", "ulysses", "tp"),
+            )
+            mesh["ring", "ulysses"]._flatten("sp")
+            self._meshes[layout] = mesh
+        return self._meshes[layout]
 
     def leave(self) -> None:
         """Close the groups; the process may end afterwards or join another gang."""

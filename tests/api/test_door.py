@@ -47,6 +47,20 @@ def test_without_keys_any_or_none_opens_on_loopback(door: Door) -> None:
     assert door.client.get("/health").get_json()["open"] is False
 
 
+def test_without_keys_a_page_of_another_origin_makes_no_jobs(
+    door: Door, settings: Settings, store: JobStore, artifacts: ArtifactStore
+) -> None:
+    form = {"data": {"prompt": "x"}, "content_type": "multipart/form-data"}
+    stranger = {"origin": "https://elsewhere.example"}
+    refused = door.client.post("/v1/videos", **form, headers=stranger)
+    assert (refused.status_code, refused.get_json()["error"]["code"]) == (403, "forbidden")
+    assert door.client.post("/v1/videos", **form, headers={"origin": "null"}).status_code == 403
+    ours = {"origin": "http://localhost"}
+    assert door.client.post("/v1/videos", **form, headers=ours).status_code == 200
+    named = settings.model_copy(update={"cors_origins": "https://elsewhere.example"})
+    assert Door(named, store, artifacts).create(stranger).status_code == 200
+
+
 def test_without_keys_nobody_is_served_beyond_loopback_unless_told(
     settings: Settings, store: JobStore, artifacts: ArtifactStore
 ) -> None:
