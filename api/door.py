@@ -75,7 +75,8 @@ class Door:
         origin = asking.headers.get("origin")
         if origin is None or asking.method in ("GET", "HEAD"):
             return
-        ours = {asking.host, urlsplit(self._settings.public_url or "").netloc}
+        public = self._settings.public_url or asking.host_url
+        ours = {asking.host, urlsplit(public).netloc}
         allowed = allowed_origins(self._settings)
         if urlsplit(origin).netloc not in ours and not allowed & {origin, "*"}:
             raise Forbidden(
