@@ -56,6 +56,7 @@ def test_variables_reach_every_rank_and_ranks_meet_where_told(
     meeting = {"MASTER_ADDR": "localhost", "MASTER_PORT": str(port)}
     for name in SECRETS:
         monkeypatch.setenv(name, "hush")
+    monkeypatch.setenv("RUSHES_LOG_LEVEL", "warning")
     options = EngineOptions(model_path=str(tiny_wan), device="cpu")
     gang = Gang(options, num_gpus=2, directory=tmp_path / "gang", env=USER | meeting)
     try:
@@ -65,6 +66,8 @@ def test_variables_reach_every_rank_and_ranks_meet_where_told(
             assert (USER | meeting).items() <= given.items()
             assert not SECRETS & given.keys()
             assert "hush" not in given.values()
+            assert given["RUSHES_LOG_LEVEL"] == "warning"
+            assert given["TRANSFORMERS_VERBOSITY"] == given["DIFFUSERS_VERBOSITY"] == "error"
         assert list((tmp_path / "gang").glob("rendezvous-*/store")) == []
         # torch's own checks of every exchange (DETAIL) are on in this run.
         params = Params.model_validate({"prompt": "a fox", "seed": 1, "num_inference_steps": 1})
