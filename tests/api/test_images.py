@@ -136,7 +136,7 @@ def test_a_cancelled_image_is_a_conflict(
         ({"response_format": "svg"}, "response_format"),
         ({"output_format": "tiff"}, "output_format"),
         ({"stream": True}, "stream"),
-        ({"size": "100x100"}, "width"),
+        ({"size": "100x100"}, "size"),
         ({"prompt": ""}, "prompt"),
     ],
 )
