@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from ops.options import Refused
 from pipeline.gang.gang import GangError
-from pipeline.gang.placement import gang_envs, plan, probe
+from pipeline.gang.placement import gang_envs, plan, probe, undecided
 from pipeline.layout import Layout
 from pipeline.options import EngineOptions
 
@@ -22,6 +22,17 @@ class Placement:
     """What each gang adds to the environment: its own devices."""
     one_gang: EngineOptions
     """The options of each single gang, with nothing left to find out."""
+    undecided: bool = False
+    """Only the model, not read yet, says how sp is split into ring and ulysses."""
+
+    def __str__(self) -> str:
+        if not self.undecided:
+            return f"{self.layout} on {self.device}"
+        of, sp = self.layout, self.layout.sp
+        return (
+            f"{of.num_gpus} = dp {of.dp} x cfg {of.cfg} x sp {sp} x tp {of.tp} on {self.device} "
+            "(ring and ulysses: decided when the model is read)"
+        )
 
 
 def place(options: EngineOptions) -> Placement:
@@ -40,4 +51,10 @@ def place(options: EngineOptions) -> Placement:
     one_gang = options.model_copy(
         update={"num_gpus": layout.gang_size, "dp_size": None, "device": device}
     )
-    return Placement(device=device, layout=layout, gangs=gangs, one_gang=one_gang)
+    return Placement(
+        device=device,
+        layout=layout,
+        gangs=gangs,
+        one_gang=one_gang,
+        undecided=undecided(options, layout),
+    )

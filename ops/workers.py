@@ -6,9 +6,11 @@ import os
 
 from jobs.settings import Settings
 from ops.devices import place
+from ops.options import Refused
 from ops.stack import parts
 from ops.stack.logs import Logs
 from ops.stack.supervisor import Supervisor
+from pipeline.gang.gang import GangRefused
 from pipeline.options import EngineOptions
 from worker.main import run_worker
 
@@ -17,8 +19,15 @@ def run_workers(options: EngineOptions, settings: Settings) -> int:
     """Run `dp_size` workers until told to stop; the exit code.
 
     Raises:
-        Refused: the device is not there or the layout does not fit.
+        Refused: the device is not there, the layout does not fit, or the model cannot be served.
     """
+    try:
+        return _run(options, settings)
+    except GangRefused as error:
+        raise Refused(str(error)) from None
+
+
+def _run(options: EngineOptions, settings: Settings) -> int:
     if options.device and options.num_gpus and options.dp_size in {None, 1}:
         # Nothing to find out, and finding out would load torch: so `serve` starts its workers.
         return run_worker(settings, options, gang_env={})

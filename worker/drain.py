@@ -29,7 +29,11 @@ STORE_PART = 0.6
 
 
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
-_BROKEN = b"\0"  # no signal has this number
+_BROKEN = b"\0"  # no signal has this number, nor that one
+_REFUSED = b"\xff"
+
+REFUSED = 2
+"""Exit code of what cannot run as configured."""
 
 
 class Leave:
@@ -52,20 +56,27 @@ class Leave:
 
     def broken(self) -> None:
         """A part that should live as long as the worker does not; leave with exit code 1."""
-        with contextlib.suppress(BlockingIOError):
-            self._writer.send(_BROKEN)
+        self._send(_BROKEN)
+
+    def refused(self) -> None:
+        """The worker can never serve; leave with exit code REFUSED."""
+        self._send(_REFUSED)
 
     def wait(self) -> int:
         """Block until it is time; the exit code. No signal is heard any more after it."""
         first = self._reader.recv(1)
         for number in _SIGNALS:
             signal.signal(number, signal.SIG_IGN)
-        return 1 if first == _BROKEN else 0
+        return {_BROKEN: 1, _REFUSED: REFUSED}.get(first, 0)
 
     def close(self) -> None:
         """Let go of the descriptors; nothing may listen any more."""
         self._reader.close()
         self._writer.close()
+
+    def _send(self, why: bytes) -> None:
+        with contextlib.suppress(BlockingIOError):
+            self._writer.send(why)
 
     def _on_broken_thread(self, args: threading.ExceptHookArgs) -> None:
         error = args.exc_value

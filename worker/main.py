@@ -22,12 +22,12 @@ from jobs.log import configure
 from jobs.settings import Settings
 from jobs.store import JobStore
 from jobs.workers import Workers
-from pipeline.gang.gang import Gang
+from pipeline.gang.gang import Gang, GangRefused
 from pipeline.gang.placement import plan, probe
 from pipeline.options import EngineOptions
 from worker.attempts import Attempts
 from worker.beat import Beat
-from worker.drain import Leave, drain
+from worker.drain import REFUSED, Leave, drain
 from worker.presence import Presence
 from worker.supervisor import Supervisor
 from worker.task import Worker, register
@@ -55,6 +55,7 @@ def run_worker(settings: Settings, options: EngineOptions, *, gang_env: Mapping[
     Raises:
         SettingsError: no or a malformed RUSHES_REDIS_URL; the artifact store refuses.
         GangError: `num_gpus` is omitted and the device is not there.
+        GangRefused: the gang can never start; said once everything is taken down.
     """
     _log(settings)
     artifacts = open_artifacts(settings)
@@ -63,7 +64,7 @@ def run_worker(settings: Settings, options: EngineOptions, *, gang_env: Mapping[
     leave = Leave()
     leave.listen()
     num_gpus = options.num_gpus or plan(options, probe(options)).gang_size
-    worker = _build(settings, artifacts, options, num_gpus, gang_env)
+    worker = _build(settings, options, num_gpus, gang_env, artifacts=artifacts, leave=leave)
     app = make_celery(settings)
     register(app, worker)
     worker.supervisor.start()
@@ -85,6 +86,8 @@ def run_worker(settings: Settings, options: EngineOptions, *, gang_env: Mapping[
         logging.shutdown()
         sys.stdout.flush()
         os._exit(code)
+    if code == REFUSED:
+        raise GangRefused(worker.supervisor.refusal)
     return code
 
 
@@ -100,10 +103,12 @@ def _log(settings: Settings) -> None:
 
 def _build(
     settings: Settings,
-    artifacts: ArtifactStore,
     options: EngineOptions,
     num_gpus: int,
     gang_env: Mapping[str, str],
+    *,
+    artifacts: ArtifactStore,
+    leave: Leave,
 ) -> Worker:
     store = JobStore.connect(settings)
     presence = Presence(Workers(store), options, slots=SLOTS)
@@ -115,7 +120,11 @@ def _build(
         env={"RUSHES_LOG_LEVEL": settings.log_level, **gang_env},
     )
     supervisor = Supervisor(
-        gang, presence, start_s=settings.gang_start_s, stop_s=settings.drain_s / 5
+        gang,
+        presence,
+        start_s=settings.gang_start_s,
+        stop_s=settings.drain_s / 5,
+        on_refused=leave.refused,
     )
     return Worker(
         store=store,

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 
 import structlog
 
-from pipeline.gang.gang import Gang, GangDied, GangError
+from pipeline.gang.gang import Gang, GangDied, GangError, GangRefused
 from pipeline.gang.protocol import Done, Failed, Progress, Run
 from worker.presence import Presence
 
@@ -40,7 +40,15 @@ class Work:
 class Supervisor:
     """The gang's keeper. Its methods may be called from any thread."""
 
-    def __init__(self, gang: Gang, presence: Presence, *, start_s: float, stop_s: float) -> None:
+    def __init__(
+        self,
+        gang: Gang,
+        presence: Presence,
+        *,
+        start_s: float,
+        stop_s: float,
+        on_refused: Callable[[], None],
+    ) -> None:
         """Nothing starts yet.
 
         Args:
@@ -48,7 +56,10 @@ class Supervisor:
             presence: is told what becomes of the gang, before anybody else is.
             start_s: how long the gang may take to be ready.
             stop_s: how long it may take to leave in order.
+            on_refused: called when the gang can never start; `refusal` says why.
         """
+        self.refusal = ""
+        self._on_refused = on_refused
         self._gang = gang
         self._presence = presence
         self._start_s = start_s
@@ -133,6 +144,10 @@ class Supervisor:
             if not self._stopping.is_set():
                 log.error("the gang cannot start", error=str(error), tries=self._failures)  # noqa: TRY400 - its words say it all
                 self._presence.enter("unhealthy")
+            if isinstance(error, GangRefused) and self._restarts < 0:  # it has never served
+                self.refusal = str(error)
+                self._stopping.set()
+                self._on_refused()
             return False
         finally:
             self._loading = False

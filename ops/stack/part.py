@@ -46,6 +46,7 @@ class Child:
     """When to start it next, `time.monotonic()`."""
     deaths: int = 0
     started: float = 0.0
+    starts: int = 0
 
     def start(self) -> int:
         """Start the process in a session of its own; returns a descriptor to read its output from.
@@ -54,6 +55,7 @@ class Child:
             OSError: there is no memory or descriptor for it now; the next try is due later.
         """
         self.started = time.monotonic()
+        self.starts += 1
         reader, writer = os.pipe()
         try:
             self.process = subprocess.Popen(

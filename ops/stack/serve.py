@@ -68,7 +68,7 @@ def serve(options: EngineOptions, settings: Settings, *, flower: bool) -> int:
         supervisor = Supervisor(stages, logs, name="serve")
         supervisor.say(f"address  {address}")
         supervisor.say(f"model    {options.name} ({options.model_path})")
-        supervisor.say(f"layout   {placement.layout} on {placement.device}")
+        supervisor.say(f"layout   {placement}")
         supervisor.say(f"data     {home.path}")
         supervisor.say(f"redis    {without_password(redis_url)}")
         for warning in warnings:

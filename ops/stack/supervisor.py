@@ -19,7 +19,7 @@ from ops.stack.signals import Signals
 TICK_S = 0.1
 PROBE_S = 0.25
 REFUSED = 2
-"""Exit code of a part that cannot run as configured: at start-up, trying again would not help."""
+"""Exit code of a part that cannot run as configured: at its first start, trying again would not help."""
 
 
 class Supervisor:
@@ -94,7 +94,7 @@ class Supervisor:
                 continue
             name = child.part.name
             self._pass_on(0)  # its last words before ours
-            if code == REFUSED and not self._up:
+            if code == REFUSED and (child.starts == 1 or not self._up):
                 self.say(f"{name} cannot run like this (its last line says why): stopping")
                 self._code = REFUSED
                 self._stops = max(self._stops, 1)

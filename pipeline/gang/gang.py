@@ -38,6 +38,10 @@ class GangError(Exception):
     """The gang could not start; the message says why."""
 
 
+class GangRefused(GangError):
+    """Its options or its model cannot be served: another start would end the same."""
+
+
 class GangDied(Exception):
     """A rank died or the gang was killed; the message names the rank and how."""
 
@@ -86,6 +90,7 @@ class Gang:
         """Start the ranks, load the model and wait until every rank is warm.
 
         Raises:
+            GangRefused: a rank said that the options or the model cannot be served.
             GangError: not Ready in time, or a rank said why it cannot, or died.
         """
         if self.alive:
@@ -104,7 +109,7 @@ class Gang:
         self._processes = processes
         processes.send(Init(options=self._options, num_gpus=self._size))
         ends = time.monotonic() + timeout_s
-        reason = f"the gang was not ready within {timeout_s:g} s"
+        reason, kind = f"the gang was not ready within {timeout_s:g} s", GangError
         try:
             while True:
                 message = processes.inbox.get(timeout=max(0.0, ends - time.monotonic()))
@@ -113,14 +118,18 @@ class Gang:
                         return message
                     reason = f"the ranks speak protocol version {message.version}, not {VERSION}"
                     break
-                if isinstance(message, Failed | Death):
-                    reason = message.message if isinstance(message, Failed) else message.reason
+                if isinstance(message, Failed):
+                    reason = message.message
+                    kind = GangRefused if message.code == "refused" else GangError
+                    break
+                if isinstance(message, Death):
+                    reason = message.reason
                     break
         except queue.Empty:
             pass
         self.kill()
         self._clear()
-        raise GangError(reason)
+        raise kind(reason)
 
     def run(self, run: Run, on_progress: Callable[[Progress], None]) -> Done | Failed:
         """Generate and wait. `on_progress` is called on this thread.

@@ -151,12 +151,13 @@ class Done(Message):
 class Failed(Message):
     """The run ended without a result; the gang takes the next one unless `fatal`.
 
-    With an empty `run_id`: the gang could not start. Any rank may say it.
+    With an empty `run_id`: the gang could not start. Any rank may say it; with code `refused` it is
+    the options or the model itself, so that another start would end the same.
     """
 
     type: Literal["failed"] = "failed"
     run_id: str
-    code: Literal["cancelled", "invalid_request", "out_of_memory", "error"]
+    code: Literal["cancelled", "invalid_request", "out_of_memory", "error", "refused"]
     message: str
     fatal: bool = False
     """The ranks may be out of step: they leave, and the parent starts the gang anew."""

@@ -58,6 +58,10 @@ class Turn(Message):
     item: RunItem
 
 
+class Unservable(Exception):
+    """These options, or this model, cannot be served; another start would end the same."""
+
+
 class OutOfStep(Exception):
     """The ranks may no longer agree on where they are."""
 
@@ -105,6 +109,10 @@ def main(argv: list[str] | None = None) -> int:
         log.exception("%s: the ranks are out of step", error.failed.run_id)
         outbox.send(error.failed)
         return EXIT_OUT_OF_STEP
+    except Unservable as error:
+        log.exception("refused")
+        outbox.send(Failed(run_id="", code="refused", message=str(error), fatal=True))
+        return 1
     except Exception as error:
         log.exception("this rank cannot go on")
         message = f"rank {place.rank}: {_in_words(error)}"
@@ -120,6 +128,7 @@ def _serve(place: argparse.Namespace, outbox: Outbox) -> None:
         mailbox = Mailbox(place.commands)
         init = mailbox.init()
 
+    from pipeline import models
     from pipeline.engine import Engine
     from pipeline.parallel.ranks import join
 
@@ -131,8 +140,12 @@ def _serve(place: argparse.Namespace, outbox: Outbox) -> None:
     )
     shared = ranks.broadcast_text(None if init is None else init.model_dump_json())
     init = Init.model_validate_json(shared)
-    layout = init.options.layout(num_gpus=init.num_gpus)
-    engine = Engine.load(init.options, layout, ranks)
+    try:
+        heads = models.heads(init.options.model_path)
+        layout = init.options.layout(num_gpus=init.num_gpus, heads=heads)
+        engine = Engine.load(init.options, layout, ranks)
+    except ValueError as error:
+        raise Unservable(str(error).strip().partition("\n")[0][:500]) from error
     devices = ranks.gather_text(_device(ranks).model_dump_json())
     if mailbox is None:
         _follow(engine, ranks)

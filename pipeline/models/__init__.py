@@ -11,14 +11,20 @@ import pkgutil
 from pathlib import Path
 from types import ModuleType
 
-from diffusers import DiffusionPipeline
+from diffusers import DiffusionPipeline, ModelMixin
+from huggingface_hub.errors import (
+    EntryNotFoundError,
+    LocalEntryNotFoundError,
+    RepositoryNotFoundError,
+)
 
+from pipeline.heads import heads_of
 from pipeline.layout import Layout
 from pipeline.models.model import Load, Model
 from pipeline.options import EngineOptions
 from pipeline.parallel.ranks import Ranks
 
-__all__ = ["Model", "load"]
+__all__ = ["Model", "heads", "load"]
 
 _SHARED = ("card", "model")
 
@@ -28,21 +34,53 @@ def load(options: EngineOptions, layout: Layout, ranks: Ranks) -> Model:
 
     Raises:
         ValueError: no such model, no family for it, or what the family refuses.
+        OSError: the hub does not answer.
     """
     path = options.model_path
-    if Path(path).is_absolute() and not Path(path, "model_index.json").is_file():
-        raise ValueError(f"{path} is no Diffusers directory: it has no model_index.json")
-    try:
-        index = DiffusionPipeline.load_config(path)
-    except OSError as error:
-        raise ValueError(f"cannot read model_index.json of {path}: {error}") from error
-    name = str(index.get("_class_name"))
+    name = _class_name(path)
     for family in _families():
         if name.lower().startswith(family) and name in (module := _import(family)).PIPELINES:
             load_family: Load = module.load
             return load_family(options, layout, ranks)
     known = ", ".join(pipeline for family in _families() for pipeline in _import(family).PIPELINES)
     raise ValueError(f"{path} is a {name}; families that can be served: {known}")
+
+
+def heads(path: str) -> int | None:
+    """Attention heads of the model's transformer; None: its config does not say.
+
+    Raises:
+        ValueError: no such model.
+        OSError: the hub does not answer.
+    """
+    _class_name(path)
+    if Path(path).is_dir():
+        return heads_of(path)
+    found: int | None = ModelMixin.load_config(path, subfolder="transformer").get(
+        "num_attention_heads"
+    )
+    return found
+
+
+def _class_name(path: str) -> str:
+    """The pipeline class that the model's index names."""
+    if Path(path).is_absolute() and not Path(path, "model_index.json").is_file():
+        raise ValueError(f"{path} is no Diffusers directory: it has no model_index.json")
+    try:
+        index = DiffusionPipeline.load_config(path)
+    except OSError as error:
+        words = f"cannot read model_index.json of {path}: {error}"
+        if Path(path).is_dir() or _is_missing(error.__context__):
+            raise ValueError(words) from error
+        raise OSError(words) from error
+    return str(index.get("_class_name"))
+
+
+def _is_missing(error: BaseException | None) -> bool:
+    """Whether the hub said that there is no such thing; it may also not have said anything."""
+    if isinstance(error, LocalEntryNotFoundError):
+        return False
+    return isinstance(error, RepositoryNotFoundError | EntryNotFoundError | ValueError)
 
 
 def _families() -> list[str]:

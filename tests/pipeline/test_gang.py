@@ -11,11 +11,12 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
 import pytest
 
-from pipeline.gang.gang import Gang, GangDied, GangError
+from pipeline.gang.gang import Gang, GangDied, GangError, GangRefused
 from pipeline.gang.protocol import Done, Failed, Progress, Ready, Run, RunItem
 from pipeline.options import EngineOptions
 from pipeline.request import Params, Request, resolve
@@ -316,10 +317,29 @@ def test_why_a_gang_cannot_start_is_said(tmp_path: Path) -> None:
     options = EngineOptions(model_path=str(tmp_path / "none"), device="cpu")
     gang = Gang(options, num_gpus=1, directory=tmp_path)
 
-    with pytest.raises(GangError, match="none is no Diffusers directory"):
+    with pytest.raises(GangRefused, match="none is no Diffusers directory"):
         gang.start(START_S)
 
     assert not gang.alive
+
+
+@pytest.mark.parametrize(
+    ("wrong", "words"),
+    [
+        ({"workload_type": "i2v"}, "not i2v"),
+        ({"attention_backend": "magic"}, "attention_backend magic is not known"),
+        ({"tp_size": 3, "num_gpus": 3}, "heads do not divide by tp 3"),
+    ],
+    ids=lambda value: next(iter(value)) if isinstance(value, dict) else None,
+)
+def test_options_that_can_never_be_served_are_refused(
+    tiny_wan: Path, tmp_path: Path, wrong: dict[str, Any], words: str
+) -> None:
+    options = EngineOptions.model_validate({"model_path": str(tiny_wan), "device": "cpu"} | wrong)
+    gang = Gang(options, num_gpus=options.num_gpus or 1, directory=tmp_path)
+
+    with pytest.raises(GangRefused, match=words):
+        gang.start(START_S)
 
 
 PARENT = """

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import os
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from pipeline.gang.gang import GangError
-from pipeline.gang.placement import gang_envs, plan, probe
+from pipeline.gang.placement import gang_envs, plan, probe, undecided
 from pipeline.layout import Layout
 from pipeline.options import EngineOptions
 
@@ -57,6 +59,26 @@ def test_devices_omitted_are_one_and_on_cpu_two(found: dict[str, Any], devices: 
     assert plan(EngineOptions(model_path="/m", num_gpus=4), found).num_gpus == 4
     with pytest.raises(ValueError, match="num_gpus 3 is not divisible by dp 2"):
         plan(EngineOptions(model_path="/m", num_gpus=3, dp_size=2), found)
+
+
+def test_the_plan_knows_the_models_heads_where_it_lies_on_disk(tmp_path: Path) -> None:
+    (tmp_path / "transformer").mkdir()
+    (tmp_path / "transformer/config.json").write_text(json.dumps({"num_attention_heads": 4}))
+    options = EngineOptions(model_path=str(tmp_path))
+
+    def planned(**degrees: int) -> Layout:
+        return plan(options.model_copy(update=degrees), CPU)
+
+    assert planned(num_gpus=3) == Layout(ring=3)
+    assert planned(num_gpus=6) == Layout(ring=3, ulysses=2)
+    assert planned(num_gpus=4, tp_size=2) == Layout(ulysses=2, tp=2)
+    with pytest.raises(ValueError, match="4 heads do not divide by ulysses 3"):
+        planned(num_gpus=3, ulysses_degree=3)
+    assert not undecided(options, planned(num_gpus=3))
+    hub = EngineOptions(model_path="who/what")
+    assert undecided(hub, Layout(ulysses=3))
+    assert not undecided(hub, Layout())
+    assert not undecided(hub.model_copy(update={"ring_degree": 3}), Layout(ring=3))
 
 
 def test_the_probe_finds_the_cpu_and_names_what_is_not_there() -> None:

@@ -124,6 +124,14 @@ def test_a_message_is_the_json_of_its_golden_file(message: Message) -> None:
     assert json.loads(encode(message)) == golden
 
 
+def test_a_gang_that_can_never_start_says_so_without_a_run() -> None:
+    refused = Failed(run_id="", code="refused", message="4 heads", fatal=True)
+    golden = json.loads((GOLDEN / "refused.json").read_text())
+
+    assert json.loads(encode(refused)) == golden
+    assert decode_from_rank(encode(refused)) == refused
+
+
 @pytest.mark.parametrize("message", TO_RANK, ids=lambda message: message.type)
 def test_a_rank_reads_what_the_parent_wrote(message: ToRank) -> None:
     line = encode(message)
@@ -139,7 +147,7 @@ def test_the_parent_reads_what_a_rank_wrote(message: FromRank) -> None:
 
 
 def test_every_golden_file_belongs_to_a_message() -> None:
-    names = {message.type for message in [*TO_RANK, *FROM_RANK]}
+    names = {"refused", *(message.type for message in [*TO_RANK, *FROM_RANK])}
 
     assert {path.stem for path in GOLDEN.glob("*.json")} == names
 

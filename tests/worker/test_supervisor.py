@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,7 +13,7 @@ from jobs.store import JobStore
 from jobs.workers import Workers
 from pipeline.gang.gang import Gang
 from pipeline.gang.protocol import Run
-from pipeline.options import EngineOptions
+from pipeline.options import Device, EngineOptions
 from tests.fixtures.waiting import wait_for
 from tests.jobs import making
 from worker.presence import Presence
@@ -20,19 +21,22 @@ from worker.supervisor import Supervisor
 
 
 class Bench:
-    """A supervisor of a gang whose model is not there."""
+    """A supervisor of a gang that cannot start."""
 
-    def __init__(self, redis_url: str, directory: Path) -> None:
-        options = EngineOptions(model_path=str(directory / "none"), device="cpu")
+    def __init__(self, redis_url: str, directory: Path, device: Device) -> None:
+        options = EngineOptions(model_path=str(directory / "none"), device=device)
         workers = Workers(JobStore.connect(making.settings(redis_url)))
         self.gang = Gang(options, num_gpus=1, directory=directory)
         self.presence = Presence(workers, options, slots=2)
-        self.supervisor = Supervisor(self.gang, self.presence, start_s=60, stop_s=2)
+        self.refused = threading.Event()
+        self.supervisor = Supervisor(
+            self.gang, self.presence, start_s=60, stop_s=2, on_refused=self.refused.set
+        )
 
 
 @pytest.fixture
 def bench(redis_url: str, tmp_path: Path) -> Iterator[Bench]:
-    bench = Bench(redis_url, tmp_path)
+    bench = Bench(redis_url, tmp_path, "xpu")
     bench.supervisor.start()
     yield bench
     bench.supervisor.stop()
@@ -40,6 +44,21 @@ def bench(redis_url: str, tmp_path: Path) -> Iterator[Bench]:
 
 def test_a_gang_that_cannot_start_makes_its_worker_unhealthy(bench: Bench) -> None:
     wait_for(lambda: bench.presence.state == "unhealthy", "it says so", timeout_s=60)
+    wait_for(lambda: bench.gang.pids, "it is tried again", timeout_s=60)
+    assert not bench.refused.is_set()
+
+
+def test_a_model_that_can_never_be_served_is_refused_and_not_tried_again(
+    redis_url: str, tmp_path: Path
+) -> None:
+    bench = Bench(redis_url, tmp_path, "cpu")
+    bench.supervisor.start()
+    assert bench.refused.wait(60)
+    bench.supervisor.stop()
+
+    assert "none is no Diffusers directory" in bench.supervisor.refusal
+    assert bench.presence.state == "unhealthy"
+    assert not bench.gang.alive
 
 
 def test_while_it_loads_work_waits_and_can_be_dropped_and_a_stop_is_quick(bench: Bench) -> None:
