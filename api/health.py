@@ -86,7 +86,7 @@ def blueprint(parts: Parts) -> Blueprint:
         report = describe(gangs) | {
             "open": parts.settings.open,
             "status": status(gangs, state),
-            "queue": {"queued": queued, "running": sum(len(gang.job_ids) for gang in gangs)},
+            "queue": {"queued": queued, "running": sum(len(gang.attempts) for gang in gangs)},
             "store": "ok",
             "storage": {"kind": kind, "status": state},
         }
@@ -135,8 +135,8 @@ def _gang(gang: LiveWorker) -> dict[str, Any]:
         "id": info.id,
         "model": info.model,
         "state": info.state,
-        "busy": bool(gang.gang_job),
-        "jobs": len(gang.job_ids),
+        "busy": bool(gang.gang_attempt),
+        "jobs": len(gang.attempts),
         "platform": info.platform,
         "backend": info.backend,
         "dtype": info.dtype,

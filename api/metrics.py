@@ -105,7 +105,7 @@ class _Service(Collector):
             "rushes_gang_restarts", "How often it was started again", labels=("worker",)
         )
         for worker in self._workers:
-            busy.add_metric((worker.info.id,), bool(worker.gang_job))
+            busy.add_metric((worker.info.id,), bool(worker.gang_attempt))
             restarts.add_metric((worker.info.id,), worker.info.restarts)
         yield busy
         yield restarts

@@ -259,13 +259,13 @@ class JobStore:
         text = "" if progress is None else progress.model_dump_json()
         return bool(self.scripts("beat", job_id, fence, text))
 
-    def gang_free(self, worker_id: str, job_id: str) -> None:
-        """The gang has stopped computing this job, though it may still have to be stored.
+    def gang_free(self, worker_id: str, job_id: str, fence: str) -> None:
+        """The gang has stopped computing this attempt, though it may still have to be stored.
 
-        Call it after every run, a cancelled or refused one too: nothing else frees the gang of a job
-        that was taken from its worker.
+        Call it after every run, a cancelled or refused one too, and once more when an attempt that was
+        taken from its worker is over: nothing else frees what it holds there.
         """
-        self.scripts("gang_free", worker_id, job_id)
+        self.scripts("gang_free", worker_id, job_id, fence)
 
     def complete(
         self, job_id: str, fence: str, artifacts: Sequence[Artifact], usage: Usage

@@ -66,16 +66,18 @@ class LiveWorker:
     """A worker that announced itself within the lease, and what it holds."""
 
     info: WorkerInfo
-    job_ids: frozenset[str]
-    """Claimed and not finished."""
-    gang_job: str
-    """What its gang computes; empty: nothing."""
+    attempts: frozenset[str]
+    """Claimed and not over here, as `<job id>/<fence>`: of one job there may be two, an old one too."""
+    gang_attempt: str
+    """The one that its gang computes; empty: none."""
 
     @property
     def free(self) -> bool:
         """Whether a job released now could start at once."""
         return (
-            self.info.state == "ready" and not self.gang_job and len(self.job_ids) < self.info.slots
+            self.info.state == "ready"
+            and not self.gang_attempt
+            and len(self.attempts) < self.info.slots
         )
 
 
@@ -219,8 +221,8 @@ class Workers:
             if text is None
             else LiveWorker(
                 info=WorkerInfo.model_validate_json(text),
-                job_ids=frozenset(held),
-                gang_job=gangs.get(worker_id, ""),
+                attempts=frozenset(held),
+                gang_attempt=gangs.get(worker_id, ""),
             )
             for worker_id, text, held in zip(ids, rest[::2], rest[1::2], strict=True)
         ]

@@ -126,7 +126,7 @@ class Attempt:
         except CancelledError:
             pass
         self._held.work = None
-        persist(lambda: self._store.gang_free(self._worker_id, self._job.id))
+        self._gang_free()
         if isinstance(answer, protocol.Done):
             return answer
         self._still_ours()
@@ -213,16 +213,30 @@ class Attempt:
         self._held.ending = True
         if persist(lambda: self._store.hand_back(self._job.id, self._job.fence)):
             log.info("handed back")
+        else:
+            self.let_go()
+
+    def let_go(self) -> None:
+        """The attempt was taken from this worker and is over: its gang and its slot are free."""
+        self._gang_free()
 
     def end(self, failure: TryFailed) -> State | None:
         """Write a failed try down. Queued again or failed; None: the job is not ours any more."""
         log.warning("the try failed", code=failure.error.code, message=failure.error.message)
         self._held.ending = True
         job = self._job
+        state: State | None = None
         if failure.again:
-            return persist(lambda: self._store.retry(job.id, job.fence, failure.error))
-        refused = not persist(lambda: self._store.fail(job.id, job.fence, failure.error))
-        return None if refused else State.FAILED
+            state = persist(lambda: self._store.retry(job.id, job.fence, failure.error))
+        elif persist(lambda: self._store.fail(job.id, job.fence, failure.error)):
+            state = State.FAILED
+        if state is None:
+            self.let_go()
+        return state
+
+    def _gang_free(self) -> None:
+        job = self._job
+        persist(lambda: self._store.gang_free(self._worker_id, job.id, job.fence))
 
     def _put(self, key: str, path: Path, content_type: str) -> StoredFile:
         return self._patiently("store", key, lambda: self._artifacts.put(key, path, content_type))

@@ -53,7 +53,8 @@ class Beat:
         self._presence = presence
         self._supervisor = supervisor
         self._settings = settings
-        self._held: dict[str, Held] = {}
+        self._held: dict[tuple[str, str], Held] = {}
+        """By job and fence: an old attempt may still be leaving when the job comes back."""
         self._news = threading.Event()
         self._stopping = threading.Event()
         self._threads = [
@@ -78,18 +79,17 @@ class Beat:
 
     def holds(self, job: Job) -> bool:
         """Whether this worker holds that attempt of the job."""
-        held = self._held.get(job.id)
-        return held is not None and held.job.fence == job.fence
+        return (job.id, job.fence) in self._held
 
     @contextmanager
     def hold(self, job: Job) -> Iterator[Held]:
         """Beat for `job` inside the block."""
         held = Held(job)
-        self._held[job.id] = held
+        self._held[job.id, job.fence] = held
         try:
             yield held
         finally:
-            del self._held[job.id]
+            del self._held[job.id, job.fence]
 
     def note(self, held: Held, progress: Progress) -> None:
         """Where the job stands, for the next beat, which comes soon."""
@@ -98,7 +98,7 @@ class Beat:
 
     def _listen(self) -> None:
         for job_id in self._store.cancels(self._stopping):
-            if job_id in self._held:
+            if any(held.job.id == job_id for held in self.held):
                 self._news.set()
 
     def _live(self) -> None:

@@ -85,6 +85,7 @@ class Worker:
                 artifacts = attempt.store(done, directory)
             attempt.complete(done, artifacts, devices=self.devices)
         except Lost:
+            attempt.let_go()
             raise Ignore("the job is not ours any more") from None
         except HandedBack:
             attempt.hand_back()

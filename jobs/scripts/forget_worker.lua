@@ -2,9 +2,9 @@
 -- Not while it holds running jobs: it may only have been cut off, and its gang is busy with them.
 local worker = ARGV[3]
 if call('EXISTS', key('worker', worker)) == 1 then return 0 end
-for _, id in ipairs(call('SMEMBERS', key('held', worker))) do
-  local job = read(id)
-  if job and job.state == 'in_progress' and job.worker == worker then return 0 end
+for _, attempt in ipairs(call('SMEMBERS', key('held', worker))) do
+  local id, fence = string.match(attempt, '^([^/]+)/?(.*)$')
+  if holds(read(id), fence) then return 0 end
 end
 call('SREM', key('workers'), worker)
 call('HDEL', key('gangs'), worker)

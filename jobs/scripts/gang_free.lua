@@ -1,9 +1,7 @@
--- (worker, id): its gang has stopped computing the job; the slot too unless it still stores it.
-local worker, id = ARGV[3], ARGV[4]
+-- (worker, id, fence): its gang does not compute the attempt any more; the slot too unless it stores it.
+local worker, id, fence = ARGV[3], ARGV[4], ARGV[5]
 local job = read(id)
-if call('HGET', key('gangs'), worker) == id then call('HDEL', key('gangs'), worker) end
-if not job or job.state ~= 'in_progress' or job.worker ~= worker then
-  call('SREM', key('held', worker), id)
-end
+free_gang(worker, attempt_of(id, fence))
+if not holds(job, fence) then call('SREM', key('held', worker), attempt_of(id, fence)) end
 wake()
 return 1

@@ -20,8 +20,8 @@
 -- released                       hash   job id -> "<release> <model>", handed to Celery, not claimed
 -- running                        hash   job id -> "<fence> <beat>"
 -- worker:<id>, workers, models   what workers announce (jobs/workers.py)
--- gangs                          hash   worker id -> job id that its gang computes
--- held:<worker>                  set    job ids that the worker holds
+-- gangs                          hash   worker id -> "<id>/<fence>" of the attempt that its gang computes
+-- held:<worker>                  set    "<id>/<fence>" of attempts that the worker has not ended
 -- sweep                          zset   "<id>/<fence>/" or "<id>/" by the time they are due
 -- expiry                         zset   finished job ids by expires_at
 -- outbox                         zset   webhook events by due time
@@ -264,12 +264,20 @@ local function end_attempt(job, now, seconds)
   call('ZADD', key('sweep'), now + SWEEP_GRACE_S, job.id .. '/' .. job.fence .. '/')
 end
 
--- The worker says so itself: neither its gang nor a slot of it is taken by this job any more.
+-- One try of a job: an old one may still be leaving its worker when that worker has the next.
+local function attempt_of(id, fence)
+  return id .. '/' .. fence
+end
+
+local function free_gang(worker, attempt)
+  if call('HGET', key('gangs'), worker) == attempt then call('HDEL', key('gangs'), worker) end
+end
+
+-- The worker says so itself: neither its gang nor a slot of it is taken by this attempt any more.
 local function let_go(job)
-  call('SREM', key('held', job.worker), job.id)
-  if call('HGET', key('gangs'), job.worker) == job.id then
-    call('HDEL', key('gangs'), job.worker)
-  end
+  local attempt = attempt_of(job.id, job.fence)
+  call('SREM', key('held', job.worker), attempt)
+  free_gang(job.worker, attempt)
 end
 
 -- redis-py may send a script twice: `ended` keeps what the first answered under this fence.

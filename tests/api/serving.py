@@ -83,7 +83,7 @@ def gang_at_work(
                 assert job is not None
                 if "fail" in job.request.prompt:
                     store.fail(job.id, job.fence, JobError(code="error", message="as told"))
-                    store.gang_free("worker-1", job.id)
+                    store.gang_free("worker-1", job.id, job.fence)
                 else:
                     conclude(store, artifacts, job, files[job.kind], kind=job.kind)
 

@@ -100,5 +100,5 @@ def conclude(
         ended_at=time.time(),
     )
     assert store.complete(job_id, job.fence, [artifact], usage)
-    store.gang_free("worker-1", job_id)
+    store.gang_free("worker-1", job_id, job.fence)
     return artifact

@@ -25,7 +25,7 @@ def run(store: JobStore, board: Board, job_id: str, *, device_s: float = 2.0) ->
     job = store.claim(job_id, number, "w1")
     assert job is not None
     assert store.complete(job_id, job.fence, (), making.usage(device_s))
-    store.gang_free("w1", job_id)
+    store.gang_free("w1", job_id, job.fence)
 
 
 def test_one_key_and_body_is_one_job_another_body_is_refused(store: JobStore) -> None:

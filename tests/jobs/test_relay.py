@@ -95,7 +95,7 @@ def test_no_free_gang_no_release(stand: Stand) -> None:
     assert job is not None
     stand.ticks(1)
     assert stand.sent.ids == [first.id]
-    stand.store.gang_free("w1", first.id)
+    stand.store.gang_free("w1", first.id, job.fence)
     stand.ticks(1)
     assert stand.sent.ids == [first.id, second.id], "though the first is still being stored"
 

@@ -6,18 +6,18 @@ from tests.jobs import making
 FIRST, SECOND = Release("video_1", 1, "tiny"), Release("video_2", 1, "tiny")
 
 
-def live(worker_id: str, held: int = 0, gang_job: str = "", **changes: object) -> LiveWorker:
-    jobs = frozenset(f"video_{number}" for number in range(held))
-    return LiveWorker(making.worker(worker_id, **changes), jobs, gang_job)
+def live(worker_id: str, held: int = 0, gang_attempt: str = "", **changes: object) -> LiveWorker:
+    jobs = frozenset(f"video_{number}/1-a" for number in range(held))
+    return LiveWorker(making.worker(worker_id, **changes), jobs, gang_attempt)
 
 
 def test_only_ready_idle_gangs_with_a_free_slot_count() -> None:
     workers = [
         live("idle"),
         live("storing", held=1),
-        live("computing", held=1, gang_job="video_0"),
+        live("computing", held=1, gang_attempt="video_0/1-a"),
         live("storing two", held=2),
-        live("cancelling", gang_job="video_9"),
+        live("cancelling", gang_attempt="video_9/1-a"),
         live("starting", state="starting"),
         live("unhealthy", state="unhealthy"),
         live("draining", state="draining"),

@@ -86,7 +86,8 @@ class Scripts(RuleBasedStateMachine):
         self.board.lead(600)
         self.expected: dict[str, Expected] = {}
         self.deleted: dict[str, Expected] = {}
-        self.busy: dict[str, str] = {}
+        self.busy: dict[str, Held] = {}
+        self.held: dict[str, set[Held]] = {worker: set() for worker in WORKERS}
         self.events: set[str] = set()
 
     def teardown(self) -> None:
@@ -162,7 +163,8 @@ class Scripts(RuleBasedStateMachine):
         expected.worker = worker
         expected.fences.append(job.fence)
         assert job.attempt == len(expected.fences)
-        self.busy[worker] = job_id
+        self.busy[worker] = job_id, job.fence
+        self.held[worker].add((job_id, job.fence))
         return job_id, job.fence
 
     @rule(target=fences, worker=st.sampled_from(WORKERS))
@@ -228,13 +230,25 @@ class Scripts(RuleBasedStateMachine):
         if state is State.COMPLETED:
             expected.committed = held[1]
         self.ended(held[0])
-        if event != "lose" and self.busy.get(expected.worker) == held[0]:
-            del self.busy[expected.worker]  # its worker says so itself
+        if event != "lose":  # its worker says so itself
+            self.held[expected.worker].discard(held)
+            if self.busy.get(expected.worker) == held:
+                del self.busy[expected.worker]
         return state
 
     @rule(worker=st.sampled_from(WORKERS))
     def gang_free(self, worker: str) -> None:
-        self.store.gang_free(worker, self.busy.pop(worker, "none"))
+        if worker in self.busy:
+            self.over(worker, self.busy[worker])
+
+    @rule(worker=st.sampled_from(WORKERS), held=fences)
+    def over(self, worker: str, held: Held) -> None:
+        """Also an old attempt, when the worker has the next one of the same job."""
+        self.store.gang_free(worker, *held)
+        if self.busy.get(worker) == held:
+            del self.busy[worker]
+        if not self.holds(held):
+            self.held[worker].discard(held)
 
     @rule(job_id=jobs, twice=twice)
     def cancel(self, job_id: str, *, twice: bool) -> None:
@@ -307,7 +321,10 @@ class Scripts(RuleBasedStateMachine):
     def what_runs_is_watched_and_busy(self) -> None:
         running = {(i, e.fence) for i, e in self.expected.items() if e.state is State.IN_PROGRESS}
         assert {(seen.job_id, seen.fence) for seen in self.board.running()} == running
-        assert self.store.redis.hgetall("t:gangs") == self.busy
+        busy = {worker: "/".join(held) for worker, held in self.busy.items()}
+        assert self.store.redis.hgetall("t:gangs") == busy
+        for worker, attempts in self.held.items():
+            assert self.store.redis.smembers(f"t:held:{worker}") == {"/".join(a) for a in attempts}
 
     @invariant()
     def every_attempt_but_the_committed_one_is_swept(self) -> None:

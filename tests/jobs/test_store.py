@@ -188,12 +188,34 @@ def test_a_busy_gang_claims_nothing_until_it_is_free(store: JobStore) -> None:
     assert store.claim(other, number, "w1") is None
     assert board.released() == frozenset()
     (release,) = board.release("tiny", 1)
-    store.gang_free("w1", running.id)
-    assert store.claim(other, release.number, "w1") is not None
-    assert set(store.redis.smembers("t:held:w1")) == {running.id, other}, "one is still stored"
+    store.gang_free("w1", running.id, running.fence)
+    second = store.claim(other, release.number, "w1")
+    assert second is not None
+    attempts = {f"{job.id}/{job.fence}" for job in (running, second)}
+    assert store.redis.smembers("t:held:w1") == attempts, "one is still stored"
     store.complete(running.id, running.fence, [], making.usage())
-    assert store.redis.hget("t:gangs", "w1") == other
-    assert store.redis.smembers("t:held:w1") == {other}
+    attempt = f"{other}/{second.fence}"
+    assert store.redis.hget("t:gangs", "w1") == attempt
+    assert store.redis.smembers("t:held:w1") == {attempt}
+
+
+def test_an_old_attempts_end_leaves_the_next_one_of_the_same_worker_alone(store: JobStore) -> None:
+    board = Board(store, "me")
+    board.lead(600)
+    old = claimed(store, board, "w1")
+    store.gang_free("w1", old.id, old.fence)  # it stores, slowly
+    (silent,) = board.running()
+    assert board.lose(silent) is State.QUEUED
+    (release,) = board.release("tiny", 1)
+    new = store.claim(old.id, release.number, "w1")
+    assert new is not None
+    attempts = {f"{job.id}/{job.fence}" for job in (old, new)}
+    assert store.redis.smembers("t:held:w1") == attempts
+    assert not store.complete(old.id, old.fence, [], making.usage())
+    store.gang_free("w1", old.id, old.fence)
+    attempt = f"{new.id}/{new.fence}"
+    assert store.redis.hget("t:gangs", "w1") == attempt
+    assert store.redis.smembers("t:held:w1") == {attempt}
 
 
 def test_a_cancelled_job_keeps_its_gang_until_it_stopped(store: JobStore) -> None:
@@ -204,8 +226,8 @@ def test_a_cancelled_job_keeps_its_gang_until_it_stopped(store: JobStore) -> Non
     assert cancelled.state is State.CANCELLED
     assert store.cancel(job.id) == cancelled
     assert not store.beat(job.id, job.fence)
-    assert store.redis.hget("t:gangs", "w1") == job.id
-    store.gang_free("w1", job.id)
+    assert store.redis.hget("t:gangs", "w1") == f"{job.id}/{job.fence}"
+    store.gang_free("w1", job.id, job.fence)
     assert store.redis.hget("t:gangs", "w1") is None
     assert store.redis.exists("t:held:w1") == 0
 
@@ -229,7 +251,7 @@ def test_failures_are_capped_and_losses_apart(any_redis_url: str) -> None:
         if end == "lose":
             (running,) = board.running()
             answers.append(board.lose(running))
-            store.gang_free("w1", job.id)
+            store.gang_free("w1", job.id, job.fence)
         elif end == "retry":
             answers.append(store.retry(job.id, job.fence, ERROR))
         else:

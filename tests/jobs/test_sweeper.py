@@ -89,7 +89,7 @@ def test_traces_of_dead_workers_go_unless_their_job_still_runs(
     assert claimed is not None
     store.redis.delete("t:worker:w1")
     sweeper.sweep()
-    assert store.redis.hget("t:gangs", "w1") == job.id
+    assert store.redis.hget("t:gangs", "w1") == f"{job.id}/{claimed.fence}"
     (running,) = board.running()
     board.lose(running)
     sweeper.sweep()

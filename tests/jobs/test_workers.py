@@ -15,13 +15,15 @@ def test_a_live_worker_shows_what_it_holds(store: JobStore, board: Board, worker
     info = making.worker("w1")
     workers.announce(info)
     (live,) = workers.live()
-    assert (live.info, live.job_ids, live.gang_job) == (info, frozenset(), "")
+    assert (live.info, live.attempts, live.gang_attempt) == (info, frozenset(), "")
     assert live.free
     job = store.submit(making.job())
     (release,) = board.release("tiny", 1)
-    store.claim(job.id, release.number, "w1")
+    claimed = store.claim(job.id, release.number, "w1")
+    assert claimed is not None
+    attempt = f"{job.id}/{claimed.fence}"
     (live,) = workers.live()
-    assert (live.job_ids, live.gang_job) == (frozenset({job.id}), job.id)
+    assert (live.attempts, live.gang_attempt) == (frozenset({attempt}), attempt)
     assert not live.free
 
 

@@ -67,6 +67,21 @@ def test_a_held_job_is_beaten_for_and_its_progress_written(redis_url: str) -> No
         assert not bench.beat.holds(job)
 
 
+def test_two_attempts_of_one_job_are_beaten_for_apart(redis_url: str) -> None:
+    with beating(making.settings(redis_url, beat_s=0.3)) as bench:
+        new = bench.claimed()
+        old = new.model_copy(update={"fence": "0-gone"})
+        with bench.beat.hold(new) as kept:
+            with bench.beat.hold(old) as lost:
+                assert len(bench.beat.held) == 2
+                wait_for(lost.lost.is_set, "the old one is lost")
+            assert bench.beat.holds(new)
+            assert not bench.beat.holds(old)
+            beat = bench.store.get(new.id).beat
+            wait_for(lambda: bench.store.get(new.id).beat > beat, "the new one is beaten for")
+            assert not kept.lost.is_set()
+
+
 @pytest.mark.parametrize("beat_s", [0.3, 3.0], ids=["refused beat", "hint"])
 def test_a_cancelled_job_is_lost_and_its_run_cancelled(redis_url: str, beat_s: float) -> None:
     settings = making.settings(redis_url, beat_s=beat_s, cancel_grace_s=0.3)

@@ -116,7 +116,7 @@ def test_what_the_model_refuses_fails_the_job_at_once(stack: Stack) -> None:
     assert job.error is not None
     assert job.error.code == "invalid_request"
     assert "num_frames" in job.error.message
-    wait_for(lambda: not stack.worker.gang_job, "the gang is free")
+    wait_for(lambda: not stack.worker.gang_attempt, "the gang is free")
     wait_for(lambda: "task-failed" in stack.seen(job), "Flower sees it end")
 
 
@@ -127,11 +127,11 @@ def test_progress_reaches_the_record_and_a_cancel_reaches_the_gang(stack: Stack)
     assert 1 <= job.progress.step < job.progress.steps == 50
 
     stack.store.cancel(job.id)
-    wait_for(lambda: not stack.worker.gang_job, "the gang stops", timeout_s=10)
+    wait_for(lambda: not stack.worker.gang_attempt, "the gang stops", timeout_s=10)
 
     assert stack.pids == pids, "the gang stays warm"
     assert stack.store.get(job.id).state is State.CANCELLED
-    wait_for(lambda: not stack.worker.job_ids, "nothing is held")
+    wait_for(lambda: not stack.worker.attempts, "nothing is held")
     wait_for(lambda: "task-revoked" in stack.seen(job), "Flower sees it end")
     stack.wait_completed(stack.submit())
     assert stack.pids == pids
@@ -179,7 +179,7 @@ def test_a_gang_that_does_not_stop_a_cancelled_job_is_killed(stack: Stack) -> No
 
     os.kill(pids[1], signal.SIGSTOP)
     stack.store.cancel(job.id)
-    wait_for(lambda: not stack.worker.gang_job, "the gang is given up", timeout_s=20)
+    wait_for(lambda: not stack.worker.gang_attempt, "the gang is given up", timeout_s=20)
 
     assert stack.store.get(job.id).state is State.CANCELLED
     assert "killing the gang" in stack.log.read_text()
@@ -194,10 +194,14 @@ def test_an_upload_that_fails_is_tried_again_without_the_gang(stack: Stack) -> N
     folder.write_text("in the way")
 
     job = stack.submit(num_inference_steps=2)
-    stack.wait(job, lambda job: job.progress and job.progress.stage == "storing", "it is stored")
+    job = stack.wait(job, lambda job: job.progress and job.progress.stage == "storing", "storing")
     wait_for(lambda: "cannot store yet" in stack.log.read_text(), "storing fails")
-    assert not stack.worker.gang_job, "the gang is free while a job is stored"
-    assert stack.worker.job_ids == {job.id}
+    assert not stack.worker.gang_attempt, "the gang is free while a job is stored"
+    assert stack.worker.attempts == {f"{job.id}/{job.fence}"}
+    other = stack.submit(num_inference_steps=2)
+    stack.wait(other, lambda job: job.progress and job.progress.stage == "storing", "storing")
+    stack.store.cancel(other.id)
+    wait_for(lambda: len(stack.worker.attempts) == 1, "the slot of the cancelled one is free")
     folder.unlink()
     aside.rename(folder)
 
