@@ -133,6 +133,11 @@ class Workers:
             self._redis.delete(self._store.key("worker", worker_id))
         self.forget(worker_id)
 
+    def withdraw_all(self) -> None:
+        """Withdraw every worker; only for who knows that none can live."""
+        for worker_id in self._ids():
+            self.withdraw(worker_id)
+
     def forget(self, worker_id: str) -> None:
         """Drop what a worker left behind, unless it announces itself again."""
         self._store.scripts("forget_worker", worker_id)
@@ -154,11 +159,12 @@ class Workers:
 
         Raises:
             ModelNotFound: no worker has announced such a model.
+            ModelLoading: none is named and none announced yet: the service is starting.
         """
         models = self.models()
         if name is None:
             if not models:
-                raise ModelNotFound("no worker has announced a model yet")
+                raise ModelLoading("no worker has announced a model yet; try again soon")
             return models[0]
         for model in models:
             if name in model.names:

@@ -8,11 +8,12 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
 from pathlib import Path
 
 from api import GRACE_S
 from jobs.settings import Settings
+from jobs.store import JobStore
+from jobs.workers import Workers
 from ops.options import to_arguments
 from ops.stack import probes
 from ops.stack.part import Part
@@ -46,19 +47,29 @@ def environment(settings: Settings, redis_url: str) -> dict[str, str]:
     }
 
 
-def redis(home: Path, env: Mapping[str, str], port: int) -> Part:
+def redis(home: Path, env: Mapping[str, str], port: int, settings: Settings) -> Part:
     """The embedded server: the same port and folder after a restart.
+
+    At start-up it is ready once no worker of an earlier start is announced: `serve` holds the home's
+    lock, so none can live, and one that was killed would pass for a ready gang until its lease ends.
 
     Raises:
         SettingsError: no binary is there.
     """
     directory = home / "redis"
     directory.mkdir(mode=0o700, exist_ok=True)
+
+    def ready() -> bool:
+        if not probes.redis_answers(port):
+            return False
+        Workers(JobStore.connect(settings)).withdraw_all()
+        return True
+
     return Part(
         name="redis",
         command=tuple(server_command(find_server(), port=port, directory=directory)),
         env=env,
-        ready=partial(probes.redis_answers, port),
+        ready=ready,
         ready_s=None,  # loading a large data set takes its time
         stop_s=1.0,  # what it acknowledged is on disk
     )

@@ -53,8 +53,9 @@ def serve(options: EngineOptions, settings: Settings, *, flower: bool) -> int:
         redis_url = settings.redis_url or f"redis://{LOOPBACK}:{redis_port}/0"
         address = parts.address(settings)
         env = parts.environment(settings, redis_url)
+        reached = settings.model_copy(update={"redis_url": redis_url})
         stages = [
-            [] if redis_port is None else [parts.redis(home.path, env, redis_port)],
+            [] if redis_port is None else [parts.redis(home.path, env, redis_port, reached)],
             parts.services(settings, env, flower=flower),
             parts.workers(
                 placement.one_gang,

@@ -169,8 +169,12 @@ def test_an_unknown_model_is_404(served: FlaskClient) -> None:
     assert "'sora-2'" in error["message"]
 
 
-def test_no_model_at_all_is_404(client: FlaskClient) -> None:
-    assert refused(client, {"prompt": "x"}, 404)["code"] == "model_not_found"
+def test_before_any_worker_the_default_model_is_loading_and_a_name_unknown(
+    client: FlaskClient,
+) -> None:
+    assert refused(client, {"prompt": "x"}, 503)["code"] == "model_loading"
+    unknown = refused(client, {"prompt": "x", "model": "huge"}, 404)
+    assert (unknown["code"], unknown["param"]) == ("model_not_found", "model")
 
 
 def test_a_loading_model_is_503_with_retry_after(client: FlaskClient, workers: Workers) -> None:

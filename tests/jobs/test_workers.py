@@ -48,7 +48,7 @@ def test_a_withdrawn_worker_leaves_nothing_but_its_model(store: JobStore, worker
 
 
 def test_a_card_is_found_by_every_name(workers: Workers) -> None:
-    with pytest.raises(ModelNotFound):
+    with pytest.raises(ModelLoading, match="try again"):
         workers.card(None)
     workers.announce(making.worker("w1", state="starting", card=None))
     with pytest.raises(ModelLoading):
