@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from api import GRACE_S
+from jobs.errors import StoreUnavailable
 from jobs.settings import Settings
 from jobs.store import JobStore
 from jobs.workers import Workers
@@ -62,7 +63,10 @@ def redis(home: Path, env: Mapping[str, str], port: int, settings: Settings) -> 
     def ready() -> bool:
         if not probes.redis_answers(port):
             return False
-        Workers(JobStore.connect(settings)).withdraw_all()
+        try:
+            Workers(JobStore.connect(settings)).withdraw_all()
+        except StoreUnavailable:
+            return False
         return True
 
     return Part(

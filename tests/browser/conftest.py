@@ -12,8 +12,8 @@ from playwright.sync_api import Browser, ConsoleMessage, Page, expect, sync_play
 
 from ops.local import LocalService
 
-START_S = 90.0
-PATIENCE_MS = 30_000
+START_S = 180.0
+PATIENCE_MS = 120_000
 FLAGS = (
     "--no-sandbox",  # containers and CI run as root
     "--disable-gpu",

@@ -26,7 +26,7 @@ from tests.ops.processes import alive, descendants
 
 pytestmark = pytest.mark.timeout(240)
 
-PATIENCE_S = 90.0
+PATIENCE_S = 180.0
 STOP_S = 15.0
 """What SIGTERM may take at most."""
 AUTH = ("admin", "hush")

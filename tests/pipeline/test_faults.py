@@ -21,7 +21,7 @@ from pipeline.limits import ModelCard
 from pipeline.options import EngineOptions
 from pipeline.request import INPUTS, Params, Request, resolve
 
-START_S = 60.0
+START_S = 180.0
 
 
 class Served:

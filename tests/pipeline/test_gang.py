@@ -22,7 +22,7 @@ from pipeline.options import EngineOptions
 from pipeline.request import Params, Request, resolve
 from tests.fixtures.waiting import wait_for
 
-START_S = 60.0
+START_S = 180.0
 
 
 def make(tiny_wan: Path, directory: Path, num_gpus: int = 2) -> Gang:

@@ -30,7 +30,7 @@ from pipeline.request import Params, resolve
 from tests.fixtures.redis import RedisServer, redis_binary
 from tests.fixtures.waiting import wait_for
 
-START_S = 90.0
+START_S = 180.0
 MODEL = "tiny"
 
 SCRIPT = """
