@@ -56,7 +56,7 @@ check: setup ## Lint, formatting, types, import rules
 	$(BIN)/lint-imports
 
 test: check ## check, then every test
-	$(BIN)/pytest -n 2 --dist loadfile
+	$(BIN)/pytest -n 2 --dist loadfile --reruns 2
 
 bench: setup ## What the service adds to a generation
 	$(BIN)/rushes bench overhead
