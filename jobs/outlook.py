@@ -5,8 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from jobs.cost import work_units
+from jobs.public import percent
 from jobs.record import Job
 from jobs.states import State
+
+MEASURED_PERCENT = 10
+"""From here on what the job has done tells more than what others took: it denoises."""
 
 
 @dataclass(frozen=True)
@@ -30,13 +34,18 @@ class Look:
 
 
 def eta_s(look: Look, *, gangs: int, now: float) -> float | None:
-    """Seconds until the job is done; None: it is over, or no job of the model has finished yet.
+    """Seconds until the job is done; None: it is over, or nothing is known to tell it from.
 
+    A job that denoises or is beyond that is measured by its own pace, before that by finished jobs'.
     A waiting job counts its owner's jobs before it and as many of every other waiting owner, spread
     over `gangs`, each as long as itself.
     """
     job, standing = look.job, look.standing
-    if job.state.terminal or standing.pace_s is None:
+    if job.state.terminal:
+        return None
+    if job.started_at is not None and (done := percent(job.progress)) >= MEASURED_PERCENT:
+        return max(0.0, now - job.started_at) * (100 - done) / done
+    if standing.pace_s is None:
         return None
     whole_s = standing.pace_s * work_units(job.request)
     if job.state is State.IN_PROGRESS:

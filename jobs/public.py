@@ -37,7 +37,7 @@ def public(
         "completed_at": _whole(job.completed_at),
         "expires_at": _whole(job.expires_at),
         "status": job.state.value,
-        "progress": 100 if done else _percent(progress),
+        "progress": 100 if done else percent(progress),
         "stage": progress.stage if progress else None,
         "step": progress.step if progress else None,
         "steps": progress.steps if progress else None,
@@ -109,7 +109,8 @@ def _whole(time_s: float | None) -> int | None:
     return None if time_s is None else int(time_s)
 
 
-def _percent(progress: Progress | None) -> int:
+def percent(progress: Progress | None) -> int:
+    """How much of the job is done, 0 to 100, by the shares that stages usually take."""
     if progress is None:
         return 0
     stage = progress.stage.lower()

@@ -110,7 +110,7 @@ def generate(
     """Generate on this machine's devices, without any service."""
     from ops.generate import run_generate
 
-    os.environ["RUSHES_LOG_LEVEL"] = chosen.own_log_level  # read by the ranks
+    chosen.tell_ranks()
     raise typer.Exit(
         run_generate(
             chosen.engine,
@@ -200,7 +200,7 @@ def overhead(
     """What the service adds to a generation, beside the generator called directly."""
     from ops.bench.overhead import run_overhead
 
-    os.environ["RUSHES_LOG_LEVEL"] = chosen.own_log_level  # read by the ranks
+    chosen.tell_ranks()
     raise typer.Exit(run_overhead(chosen.engine, jobs, json_file))
 
 
@@ -217,7 +217,7 @@ def bench_parallel(
     """Every layout beside one rank: step times, or with --table results, memory and bytes sent."""
     from ops.bench.parallel import run_speed, run_table
 
-    os.environ["RUSHES_LOG_LEVEL"] = chosen.own_log_level  # read by the ranks
+    chosen.tell_ranks()
     raise typer.Exit(run_table(chosen.engine) if table else run_speed(chosen.engine, rounds))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,11 +33,13 @@ class Chosen:
     engine: EngineOptions
     settings: Settings
 
-    @property
-    def own_log_level(self) -> LogLevel:
-        """For a command that shows its own progress: silent but for warnings unless told otherwise."""
+    def tell_ranks(self) -> None:
+        """Put the log level where ranks that this process starts read it.
+
+        For a command that shows its own progress: silent but for warnings unless told otherwise.
+        """
         told = "log_level" in self.settings.model_fields_set
-        return self.settings.log_level if told else "warning"
+        os.environ["RUSHES_LOG_LEVEL"] = self.settings.log_level if told else "warning"
 
 
 def _option(panel: str, text: str, **more: Any) -> Any:

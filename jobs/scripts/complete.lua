@@ -1,5 +1,18 @@
 -- in_progress -> completed. (id, fence, artifacts JSON, usage JSON, device seconds) -> state or false.
 -- A refused attempt's files are noted for the sweep: it may have stored them after its last sweep.
+local DECAY = 0.8  -- of a finished job's weight, with each further one
+
+-- Sums, not an average of rates: a tiny job is all fixed cost, and its rate says little of a large one.
+local function learn(job, device_s, took_s)
+  local work, sums = key('work', job.model), {}
+  for name, seen in pairs({units = tonumber(job.units), device_s = device_s, took_s = took_s}) do
+    sums[name] = DECAY * tonumber(call('HGET', work, name) or 0) + seen
+    call('HSET', work, name, sums[name])
+  end
+  call('SET', key('rate', job.model), sums.device_s / sums.units)
+  call('SET', key('pace', job.model), sums.took_s / sums.units)
+end
+
 local id, fence, seconds = ARGV[3], ARGV[4], tonumber(ARGV[7])
 local job = read(id)
 local before = remembered(job, 'complete', fence)
@@ -13,10 +26,7 @@ end
 end_attempt(job, now, seconds)
 call('ZREM', key('sweep'), files)
 let_go(job)
-local rate, seen = key('rate', job.model), seconds / tonumber(job.units)
-call('SET', rate, 0.8 * tonumber(call('GET', rate) or seen) + 0.2 * seen)
-local pace, took = key('pace', job.model), (now - tonumber(job.started_at)) / tonumber(job.units)
-call('SET', pace, 0.8 * tonumber(call('GET', pace) or took) + 0.2 * took)
+learn(job, seconds, now - tonumber(job.started_at))
 for stage, seconds_of_it in pairs(cjson.decode(ARGV[6]).timings_s) do
   count('stage ' .. stage .. ' ' .. job.model)
   count('stage_ms ' .. stage .. ' ' .. job.model, math.floor(1000 * seconds_of_it))

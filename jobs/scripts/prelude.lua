@@ -15,8 +15,9 @@
 -- times:<priority>:<model>       zset   virtual times of owners that do not wait
 -- floor:<priority>:<model>       float  virtual time of the owner served last
 -- queue:<priority>:<owner>:<model> zset waiting job ids by created_at
--- rate:<model>                   float  learned device-seconds per unit of work
--- pace:<model>                   float  learned seconds per unit of work, from claim to completed
+-- work:<model>                   hash   decayed sums over finished jobs: units, device_s, took_s
+-- rate:<model>                   float  device_s / units of it
+-- pace:<model>                   float  took_s / units of it; a job takes from claim to completed
 -- released                       hash   job id -> "<release> <model>", handed to Celery, not claimed
 -- running                        hash   job id -> "<fence> <beat>"
 -- worker:<id>, workers, models   what workers announce (jobs/workers.py)

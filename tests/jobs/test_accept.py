@@ -7,7 +7,7 @@ import pytest
 from jobs.errors import KeyReused, OverBudget, QueueFull
 from jobs.keys import Keys, Rights
 from jobs.outlook import eta_s
-from jobs.record import JobError
+from jobs.record import JobError, Progress
 from jobs.relay.board import Board
 from jobs.states import State
 from jobs.store import JobStore, Once, Quota
@@ -101,6 +101,20 @@ def test_a_look_tells_place_and_time(store: JobStore, board: Board, workers: Wor
     assert alone is not None
     assert behind is not None
     assert 0 < alone < behind
+
+
+def test_a_denoising_job_is_measured_by_its_own_pace(store: JobStore, board: Board) -> None:
+    job = store.submit(making.job())
+    store.redis.set(store.key("pace", "tiny"), "1000000")
+    (release,) = board.release("tiny", 1)
+    claimed = store.claim(job.id, release.number, "w1")
+    assert claimed is not None
+    assert claimed.started_at is not None
+    now = claimed.started_at + 10
+    assert (eta_s(store.look(job.id), gangs=1, now=now) or 0) > 1000, "nothing is measured yet"
+    halfway = Progress(stage="denoising", step=10, steps=20)
+    assert store.beat(job.id, claimed.fence, halfway)
+    assert eta_s(store.look(job.id), gangs=1, now=now) == pytest.approx(10, rel=0.3)
 
 
 def test_a_client_may_say_how_long_a_job_is_kept(store: JobStore, board: Board) -> None:

@@ -1,4 +1,5 @@
 import inspect
+import os
 from pathlib import Path
 from typing import Annotated
 
@@ -113,7 +114,8 @@ def test_a_local_path_must_be_a_diffusers_directory(tmp_path: Path) -> None:
 def test_a_command_with_its_own_progress_is_quiet_unless_told(
     told: tuple[str, ...], level: str
 ) -> None:
-    assert parse("--model-path", "m", *told)[0].own_log_level == level
+    parse("--model-path", "m", *told)[0].tell_ranks()
+    assert os.environ["RUSHES_LOG_LEVEL"] == level
 
 
 def test_sharded_weights_arrive() -> None:
