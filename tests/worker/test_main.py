@@ -142,6 +142,8 @@ def test_a_doubled_message_runs_nothing_twice(stack: Stack) -> None:
 
     with make_celery(stack.settings) as app:
         send(app, job.id, job.model, job.release)
+    refused = f"claim refused job={job.id}"
+    wait_for(lambda: refused in stack.log.read_text(), "the second message is refused")
     job = stack.wait_completed(job)
 
     assert job.attempt == 1
