@@ -15,6 +15,7 @@ from jobs.settings import Settings
 from jobs.store import JobStore
 from jobs.workers import Workers
 from tests.api.worker import announce
+from tests.fixtures.redis import free_port
 from tests.fixtures.s3 import S3Server
 
 MAX_BODY_BYTES = 64 * 1024
@@ -22,7 +23,13 @@ MAX_BODY_BYTES = 64 * 1024
 
 @pytest.fixture
 def settings(redis_url: str, tmp_path: Path) -> Settings:
-    return Settings(redis_url=redis_url, home=tmp_path / "home", max_body_bytes=MAX_BODY_BYTES)
+    return Settings(
+        redis_url=redis_url,
+        home=tmp_path / "home",
+        max_body_bytes=MAX_BODY_BYTES,
+        port=free_port(),
+        lease_s=3600,  # a worker that is announced once stays for the whole test
+    )
 
 
 @pytest.fixture

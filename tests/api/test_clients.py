@@ -22,10 +22,8 @@ from jobs.keys import Keys, Rights
 from jobs.settings import Settings
 from jobs.store import JobStore
 from jobs.workers import Workers
-from tests.api.conftest import MAX_BODY_BYTES
 from tests.api.serving import gang_at_work, serving
 from tests.api.worker import announce
-from tests.fixtures.redis import free_port
 
 PROMPT = "a red circle moving right on a black background"
 
@@ -39,16 +37,6 @@ class Service:
     key: str
     video: bytes
     image: bytes
-
-
-@pytest.fixture
-def settings(redis_url: str, tmp_path: Path) -> Settings:
-    return Settings(
-        redis_url=redis_url,
-        home=tmp_path / "home",
-        max_body_bytes=MAX_BODY_BYTES,
-        port=free_port(),
-    )
 
 
 @pytest.fixture

@@ -23,18 +23,7 @@ from jobs.workers import Workers
 from tests.api.conftest import MAX_BODY_BYTES
 from tests.api.serving import Server, serving
 from tests.api.worker import announce, finish
-from tests.fixtures.redis import free_port
 from tests.fixtures.waiting import wait_for
-
-
-@pytest.fixture
-def settings(redis_url: str, tmp_path: Path) -> Settings:
-    return Settings(
-        redis_url=redis_url,
-        home=tmp_path / "home",
-        max_body_bytes=MAX_BODY_BYTES,
-        port=free_port(),
-    )
 
 
 @pytest.fixture

@@ -48,7 +48,7 @@ def test_progress_comes_as_it_happens(page: Page) -> None:
     page.get_by_label("Size").select_option(label="Another size")
     page.get_by_label("Width in pixels").fill("128")
     page.get_by_label("Height in pixels").fill("128")
-    card = make(page, "a slow snail", steps=50, length=8)
+    card = make(page, "a slow snail", steps=500, length=8)
     expect(card.locator(".standing")).to_contain_text("Denoising")
     first = card.locator("progress").evaluate("bar => bar.value")
     page.wait_for_function(
@@ -84,7 +84,7 @@ def test_what_the_api_refuses_is_said_at_its_field(page: Page) -> None:
     steps = page.get_by_label("Steps")
     expect(steps).to_be_focused()
     expect(page.locator("#num_inference_steps-error")).to_contain_text(
-        "Must be from 1 to 50, got 1000"
+        "Must be from 1 to 500, got 1000"
     )
     steps.fill("3")
     expect(page.locator("#num_inference_steps-error")).to_be_hidden()

@@ -157,7 +157,7 @@ def refuse(ranks: Ranks, model: Path, file: Path, changes: dict[str, Any]) -> st
             "size is too small for 2 ranks: tokens to share: 1, got '16x16'",
         ),
         ({"width": 72}, "width must be a multiple of 16, got 72"),
-        ({"num_inference_steps": 51}, "num_inference_steps must be from 1 to 50, got 51"),
+        ({"num_inference_steps": 501}, "num_inference_steps must be from 1 to 500, got 501"),
     ],
 )
 def test_a_bad_request_is_refused_by_every_rank(

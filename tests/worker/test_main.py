@@ -122,9 +122,9 @@ def test_what_the_model_refuses_fails_the_job_at_once(stack: Stack) -> None:
 
 def test_progress_reaches_the_record_and_a_cancel_reaches_the_gang(stack: Stack) -> None:
     pids = stack.pids
-    job = stack.wait_denoising(stack.submit(num_inference_steps=50, size="128x128", num_frames=33))
+    job = stack.wait_denoising(stack.submit(num_inference_steps=500, size="128x128", num_frames=33))
     assert job.progress is not None
-    assert 1 <= job.progress.step < job.progress.steps == 50
+    assert 1 <= job.progress.step < job.progress.steps == 500
 
     stack.store.cancel(job.id)
     wait_for(lambda: not stack.worker.gang_attempt, "the gang stops", timeout_s=60)
@@ -151,7 +151,7 @@ def test_a_doubled_message_runs_nothing_twice(stack: Stack) -> None:
 
 def test_a_rank_killed_under_a_job_costs_a_try_and_no_more(stack: Stack) -> None:
     pids = stack.pids
-    job = stack.wait_denoising(stack.submit(num_inference_steps=50))
+    job = stack.wait_denoising(stack.submit(num_inference_steps=150))
 
     os.kill(pids[1], signal.SIGKILL)
     job = stack.wait_completed(job)
@@ -176,7 +176,7 @@ def test_an_idle_gangs_death_is_seen_and_made_good(stack: Stack) -> None:
 
 def test_a_gang_that_does_not_stop_a_cancelled_job_is_killed(stack: Stack) -> None:
     pids = stack.pids
-    job = stack.wait_denoising(stack.submit(num_inference_steps=50))
+    job = stack.wait_denoising(stack.submit(num_inference_steps=500))
 
     os.kill(pids[1], signal.SIGSTOP)
     stack.store.cancel(job.id)
@@ -210,7 +210,7 @@ def test_an_upload_that_fails_is_tried_again_without_the_gang(stack: Stack) -> N
 
 
 def test_a_run_outlives_an_outage_of_redis(stack: Stack) -> None:
-    job = stack.wait_denoising(stack.submit(num_inference_steps=50))
+    job = stack.wait_denoising(stack.submit(num_inference_steps=150))
 
     stack.server.kill()
     stack.server.start()
@@ -222,7 +222,7 @@ def test_a_run_outlives_an_outage_of_redis(stack: Stack) -> None:
 
 def test_sigterm_hands_the_running_job_back_and_leaves_nothing(stack: Stack) -> None:
     worker_id, pids = stack.worker.info.id, stack.pids
-    job = stack.wait_denoising(stack.submit(num_inference_steps=50, size="128x128", num_frames=33))
+    job = stack.wait_denoising(stack.submit(num_inference_steps=500, size="128x128", num_frames=33))
 
     began = time.monotonic()
     stack.process.send_signal(signal.SIGTERM)
