@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
+from jobs.held import Held
 from jobs.workers import ServedModel, Workers
 from pipeline.limits import ModelCard
 
@@ -20,10 +21,7 @@ class Catalog:
         self, workers: Workers, *, hold_s: float = 0.5, clock: Callable[[], float] = time.monotonic
     ) -> None:
         self._workers = workers
-        self._hold_s = hold_s
-        self._clock = clock
-        self._models: tuple[ServedModel, ...] = ()
-        self._read_at = -hold_s
+        self._models = Held(workers.models, hold_s=hold_s, clock=clock)
 
     def card(self, name: str | None) -> ModelCard:
         """The card of a served model by any of its names; None: the first served model.
@@ -43,7 +41,4 @@ class Catalog:
 
     def models(self) -> tuple[ServedModel, ...]:
         """Every known model, the default one first."""
-        if self._clock() - self._read_at >= self._hold_s:
-            self._models = self._workers.models()
-            self._read_at = self._clock()
-        return self._models
+        return self._models()

@@ -12,6 +12,7 @@ import re
 import secrets
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Literal, cast
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
@@ -19,6 +20,7 @@ from ulid import ULID
 
 from jobs.connection import translated
 from jobs.errors import NotFound
+from jobs.held import Held
 from jobs.settings import check_rate
 from jobs.states import State
 from jobs.store import JobStore, Quota
@@ -91,8 +93,8 @@ class Keys:
         self._redis = store.redis
         self._hold_s = hold_s
         self._clock = clock
-        self._looks: dict[str, tuple[float, ApiKey | None]] = {}
-        self._some: tuple[float, bool] | None = None
+        self._looks: dict[str, Held[ApiKey | None]] = {}
+        self._some = Held(self._exist, hold_s=hold_s, clock=clock)
 
     def create(self, name: str, rights: Rights) -> tuple[ApiKey, str]:
         """Make a key; the text is nowhere else."""
@@ -135,11 +137,7 @@ class Keys:
 
     def some(self) -> bool:
         """Whether a key was ever made: from then on, nobody gets in without one."""
-        now = self._clock()
-        if self._some is None or now - self._some[0] >= self._hold_s:
-            with translated():
-                self._some = now, bool(self._redis.exists(self._store.key("keys")))
-        return self._some[1]
+        return self._some()
 
     def find(self, text: str) -> ApiKey | None:
         """The key that `text` is; None: none, or revoked."""
@@ -151,14 +149,17 @@ class Keys:
         right = hmac.compare_digest(key.digest if key else "", _digest(match[2]))
         return key if key is not None and right and key.revoked_at is None else None
 
+    def _exist(self) -> bool:
+        with translated():
+            return bool(self._redis.exists(self._store.key("keys")))
+
     def _held(self, key_id: str) -> ApiKey | None:
-        now = self._clock()
-        look = self._looks.get(key_id)
-        if look is None or now - look[0] >= self._hold_s:
+        if key_id not in self._looks:
             if len(self._looks) > 1000:  # most of them made up
                 self._looks.clear()
-            look = self._looks[key_id] = now, self._read(key_id)
-        return look[1]
+            read = partial(self._read, key_id)
+            self._looks[key_id] = Held(read, hold_s=self._hold_s, clock=self._clock)
+        return self._looks[key_id]()
 
     def _read(self, key_id: str) -> ApiKey | None:
         with translated():

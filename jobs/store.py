@@ -7,7 +7,6 @@ and is the only way a state changes; `jobs/scripts/prelude.lua` lists the keys.
 from __future__ import annotations
 
 import dataclasses
-import json
 import threading
 import time
 from collections.abc import Iterator, Sequence
@@ -31,7 +30,8 @@ from jobs.errors import (
     RushesError,
     StoreUnavailable,
 )
-from jobs.outlook import Look, Standing
+from jobs.looks import Looks, standing
+from jobs.outlook import Look
 from jobs.record import Artifact, Job, JobError, Progress, Usage, decode, encode, new_nonce
 from jobs.settings import Settings
 from jobs.states import State
@@ -100,6 +100,7 @@ class JobStore:
         self.redis = redis
         self.settings = settings
         self.scripts = Scripts(redis, settings)
+        self._looks = Looks(self.scripts)
 
     @classmethod
     def connect(cls, settings: Settings) -> Self:
@@ -172,11 +173,7 @@ class JobStore:
         Raises:
             NotFound: no such job, or not `owner`'s.
         """
-        found = self.scripts("look", job_id, owner or "")
-        if found is None:
-            raise NotFound(f"no job {job_id!r}")
-        text, standing = found
-        return Look(decode(json.loads(text)), _standing(standing))
+        return self._looks(job_id, owner or "")
 
     def queued(self) -> int:
         """How many jobs wait, all owners and models together."""
@@ -323,17 +320,8 @@ def _text(value: object) -> str:
 
 
 def _look(found: Sequence[list[str]]) -> Look:
-    record, standing = found
-    return Look(decode(pairs(record)), _standing(standing))
-
-
-def _standing(found: Sequence[str]) -> Standing:
-    position, owners, pace_s = found
-    return Standing(
-        queue_position=int(position) if position else None,
-        owners=int(owners),
-        pace_s=float(pace_s) if pace_s else None,
-    )
+    record, place = found
+    return Look(decode(pairs(record)), standing(place))
 
 
 def _refusal(answer: str, rest: Sequence[str], max_queued: int, quota: Quota) -> RushesError:
