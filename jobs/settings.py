@@ -45,6 +45,9 @@ class Settings(BaseSettings):
     max_body_bytes: int = Field(default=16 * 2**20, ge=1024)
     """Longest request body; beyond it 413."""
 
+    image_urls: Literal["off", "public", "any"] = "off"
+    """Whether an input image may be named by its URL: never, on public addresses, on private ones too."""
+
     public_url: str | None = None
     """Where clients reach the API, for links in answers. Omitted: as their requests name it."""
     open: bool = False

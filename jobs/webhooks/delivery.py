@@ -68,7 +68,9 @@ class Sender:
         text = body(hook)
         signed = headers(hook, text, secrets, datetime.now(UTC))
         backend = GuardedBackend(
-            private=self._settings.webhook_private, timeout_s=self._settings.webhook_timeout_s
+            private=self._settings.webhook_private,
+            setting="RUSHES_WEBHOOK_PRIVATE=1",
+            timeout_s=self._settings.webhook_timeout_s,
         )
         try:
             with (

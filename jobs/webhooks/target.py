@@ -1,4 +1,4 @@
-"""Whom a webhook may reach: checked when it is asked for, and again on the address connected to.
+"""Whom a client's URL may reach: checked when it is asked for, and again on the address connected to.
 
 A name can point elsewhere by the time of the call (DNS rebinding), so the second check resolves once
 and connects to the very address that it has checked. TLS and the Host header keep the name.
@@ -34,12 +34,30 @@ def check_webhook_url(url: str, settings: Settings) -> str:
     Raises:
         RequestError: naming webhook_url and what is allowed.
     """
+    if settings.webhook_secret is None:
+        raise RequestError(
+            "webhook_url",
+            None,
+            "is not offered here: the server has no RUSHES_WEBHOOK_SECRET to sign with",
+        )
+    return check_url(url, "webhook_url", private=settings.webhook_private)
+
+
+def check_url(url: str, field: str, *, private: bool) -> str:
+    """Hold a client's URL against what may be called at all; the value is never echoed.
+
+    Args:
+        url: the client's.
+        field: where it is from.
+        private: allow private, loopback and link-local addresses.
+
+    Raises:
+        RequestError: naming `field` and what is allowed.
+    """
 
     def refuse(allowed: str) -> RequestError:
-        return RequestError("webhook_url", None, allowed)
+        return RequestError(field, None, allowed)
 
-    if settings.webhook_secret is None:
-        raise refuse("is not offered here: the server has no RUSHES_WEBHOOK_SECRET to sign with")
     if len(url) > MAX_URL_CHARS:
         raise refuse(f"must have at most {MAX_URL_CHARS} characters")
     if not url.isascii() or not url.isprintable() or " " in url:
@@ -48,12 +66,12 @@ def check_webhook_url(url: str, settings: Settings) -> str:
         parts = urlsplit(url)
         host, port = parts.hostname, parts.port
     except ValueError:
-        raise refuse("must be a URL such as https://example.com/hook") from None
+        raise refuse("must be a URL such as https://example.com/path") from None
     if parts.scheme not in ("http", "https") or not host or port == 0:
-        raise refuse("must be an http or https URL such as https://example.com/hook")
+        raise refuse("must be an http or https URL such as https://example.com/path")
     if parts.username is not None or parts.password is not None:
         raise refuse("must not hold credentials")
-    if not settings.webhook_private and _is_private_literal(host):
+    if not private and _is_private_literal(host):
         raise refuse("must not name a private, loopback or link-local address")
     return url
 
@@ -83,11 +101,13 @@ class GuardedBackend(httpcore.NetworkBackend):
 
     Args:
         private: allow private, loopback and link-local addresses.
+        setting: what would allow them.
         timeout_s: for everything together; a receiver that drips bytes gains nothing.
     """
 
-    def __init__(self, *, private: bool, timeout_s: float) -> None:
+    def __init__(self, *, private: bool, setting: str, timeout_s: float) -> None:
         self._private = private
+        self._setting = setting
         self._deadline = time.monotonic() + timeout_s
         self._sockets = httpcore.SyncBackend()
 
@@ -105,7 +125,7 @@ class GuardedBackend(httpcore.NetworkBackend):
             TargetRefused: no address of the host may be called.
         """
         error: Exception = TargetRefused(
-            f"{host} leads to no public address; RUSHES_WEBHOOK_PRIVATE=1 allows others"
+            f"{host} leads to no public address; {self._setting} allows others"
         )
         for address in self._resolve(host, port):
             if not self._private and not is_public(address):
