@@ -6,6 +6,7 @@ import hashlib
 import json
 import re
 import time
+from collections.abc import Callable, Sequence
 
 import structlog
 from flask import g, request
@@ -15,6 +16,8 @@ from api.door import Caller, caller
 from api.fields import JobOptions
 from api.parts import Parts
 from jobs.errors import RateLimited
+from jobs.images import InputImage
+from jobs.inputs import put_inputs
 from jobs.outlook import Look
 from jobs.record import Job, new_id
 from jobs.states import State
@@ -34,16 +37,19 @@ def accept(
     body: JobOptions,
     *,
     kind: str,
+    images: Callable[[], Sequence[InputImage]] = tuple,
     remixed_from: str | None = None,
     retry_of: str | None = None,
 ) -> Look:
-    """Make the job durable; only then is it answered.
+    """Make the job durable, its input images before it; only then is it answered.
 
     `body` is what the client sent, validated: its options are the job's, and an idempotency key stands
-    for all of it.
+    for all of it. `images` gives those that `wanted` names; it is asked once the caller's rate allows
+    a job.
 
     Raises:
-        RequestError: a priority beyond the caller's right, a webhook that may not be called.
+        RequestError: a priority beyond the caller's right, a webhook that may not be called, an image
+            that cannot be taken.
         RateLimited, QueueFull, OverBudget: a limit is reached.
         KeyReused: the Idempotency-Key stands for something else.
     """
@@ -68,6 +74,8 @@ def accept(
         retention_s=body.expires_after,
         request_id=g.request_id,
     )
+    if wanted.images:
+        put_inputs(parts.store, parts.artifacts, job.id, images())
     look = parts.store.accept(job, once=once, quota=who.rights.quota)
     event = "job accepted" if look.job.id == job.id else "job was there"
     _log.info(event, job_id=look.job.id, model=look.job.model)

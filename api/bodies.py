@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Collection
 from typing import Any, NoReturn
 
 from flask import Request
-from werkzeug.datastructures import MultiDict
+from werkzeug.datastructures import FileStorage, MultiDict
 from werkzeug.exceptions import UnsupportedMediaType
 from werkzeug.formparser import FormDataParser
 
+from api.given import Upload
 from pipeline.limits import RequestError
 
 
@@ -21,8 +23,8 @@ class StrictFormParser(FormDataParser):
         self.silent = False
 
 
-def read_body(request: Request) -> dict[str, Any]:
-    """The body's fields.
+def read_body(request: Request, *, several: Collection[str] = ()) -> dict[str, Any]:
+    """The body's fields; files as `Upload`, those named in `several` as lists of them.
 
     Raises:
         RequestError: malformed, no object, or a field given twice.
@@ -35,7 +37,7 @@ def read_body(request: Request) -> dict[str, Any]:
         request.stream.read(1)  # raises 413 where a chunked body was cut at the limit
         return _read_json(data)
     if kind == "multipart/form-data":
-        return _read_multipart(request)
+        return _read_multipart(request, several)
     raise UnsupportedMediaType(
         f"content-type must be application/json or multipart/form-data, got {kind or 'none'!r}"
     )
@@ -79,23 +81,28 @@ def _no_constant(name: str) -> NoReturn:
     raise ValueError(f"{name} is no JSON")
 
 
-def _read_multipart(request: Request) -> dict[str, Any]:
+def _read_multipart(request: Request, several: Collection[str]) -> dict[str, Any]:
     try:
         form, files = request.form, request.files
     except ValueError as error:
         raise RequestError("body", None, f"is malformed multipart: {error}") from None
-    body = _only_once(form) | {name: file.filename for name, file in _only_once(files).items()}
-    if len(body) < len(form) + len(files):
-        twice = next(name for name in form if name in files)
-        raise RequestError(twice, None, "must be given once")
-    for name, value in body.items():
+    for name, value in form.items(multi=True):
         if "\ufffd" in f"{name}{value}":  # what Werkzeug puts for bytes that it cannot decode
             raise RequestError(name, None, "must be UTF-8 text")
-    return body
+    if twice := [name for name in form if name in files]:
+        raise RequestError(twice[0], None, "must be given once")
+    lists = {name: _uploads(files.getlist(name)) for name in files if name in several}
+    single = _only_once(files, several).items()
+    return _only_once(form) | lists | {name: _uploads([file])[0] for name, file in single}
 
 
-def _only_once(fields: MultiDict[str, Any]) -> dict[str, Any]:
+def _uploads(files: list[FileStorage]) -> list[Upload]:
+    # What a client calls its file is nobody's business here.
+    return [Upload(file.stream.read()) for file in files]
+
+
+def _only_once(fields: MultiDict[str, Any], several: Collection[str] = ()) -> dict[str, Any]:
     for name, values in fields.lists():
-        if len(values) > 1:
+        if len(values) > 1 and name not in several:
             raise RequestError(name, None, f"must be given once, was given {len(values)} times")
-    return fields.to_dict()
+    return {name: value for name, value in fields.items() if name not in several}

@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
+from api.given import Given, Several
 from jobs.states import State
 from pipeline.limits import RequestError
 from pipeline.request import MAX_SEED, Float, ImageFormat, Int, Params
@@ -75,6 +76,8 @@ class VideoBody(Params, JobOptions):
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
+    input_reference: Given | None = None
+    """What the video begins with: PNG, JPEG or WebP, for models that take images."""
     quality: Word | None = None
     """Accepted without effect: `num_inference_steps` and `size` decide the quality."""
 
@@ -121,9 +124,25 @@ class ImageBody(JobOptions):
 
     def params(self) -> Params:
         """The same as a generation of one frame."""
-        names = ImageBody.model_fields.keys() & Params.model_fields.keys()
+        names = type(self).model_fields.keys() & Params.model_fields.keys()
         given = {name: getattr(self, name) for name in names}
         return Params(num_frames=1, num_outputs=self.n, **given)
+
+
+class EditBody(ImageBody):
+    """A new image made of others."""
+
+    image: Several
+    """PNG, JPEG or WebP, as many as the model takes."""
+    input_fidelity: Word | None = None
+    """Accepted without effect."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _no_mask(cls, data: Any) -> Any:
+        if isinstance(data, dict) and data.get("mask") is not None:
+            raise RequestError("mask", None, "is not supported: no served model paints in a mask")
+        return data
 
 
 class ListQuery(BaseModel):

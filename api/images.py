@@ -1,10 +1,12 @@
-"""/v1/images/generations: OpenAI's synchronous images, over the same durable jobs."""
+"""/v1/images/generations and edits: OpenAI's synchronous images, over the same durable jobs."""
 
 from __future__ import annotations
 
 import base64
 import time
+from collections.abc import Sequence
 from contextlib import closing
+from functools import partial
 from typing import Any
 
 from flask import Blueprint, Response, jsonify, request
@@ -15,33 +17,47 @@ from api.answers import answered, wait_for_end
 from api.bodies import read_body
 from api.door import owner
 from api.errors import problem
-from api.fields import ImageBody, merged
+from api.fields import EditBody, ImageBody, merged
+from api.given import Given, spelled
+from api.inputs import gather, resolve_with
 from api.parts import Parts
 from api.preferences import Preferences
 from jobs.outlook import Look
 from jobs.record import Job
 from jobs.states import State
-from pipeline.request import parse, resolve
+from pipeline.request import parse
+
+IMAGE = "image"
 
 
 def blueprint(parts: Parts) -> Blueprint:
-    """The route that makes images."""
+    """The routes that make images."""
     routes = Blueprint("images", __name__, url_prefix="/v1/images")
 
     @routes.post("/generations")
     def create() -> Response:
-        body = parse(ImageBody, merged(read_body(request)))
-        card = parts.catalog.card(body.model)
-        card.check("n", body.n, 1, card.max_outputs)
-        wanted = resolve(body.params(), card)
-        look = accept(parts, wanted, body, kind="image")
-        prefer = Preferences.read(request.headers.get("prefer", ""))
-        if prefer.respond_async:
-            return _at_once(parts, look, min(prefer.wait_s or 0, parts.settings.max_wait_s))
-        look = wait_for_end(parts, look, owner(), parts.settings.image_wait_s)
-        return _answer(parts, look.job, body.response_format)
+        return _made(parts, parse(ImageBody, merged(read_body(request))), ())
+
+    @routes.post("/edits")
+    def edit() -> Response:
+        given = merged(read_body(request, several=(IMAGE, f"{IMAGE}[]")))
+        body = parse(EditBody, spelled(given, IMAGE, "images"))
+        return _made(parts, body, body.image)
 
     return routes
+
+
+def _made(parts: Parts, body: ImageBody, given: Sequence[Given]) -> Response:
+    card = parts.catalog.card(body.model)
+    card.check("n", body.n, 1, card.max_outputs)
+    wanted = resolve_with(body.params(), card, given, IMAGE)
+    images = partial(gather, given, IMAGE, card, parts.settings)
+    look = accept(parts, wanted, body, kind="image", images=images)
+    prefer = Preferences.read(request.headers.get("prefer", ""))
+    if prefer.respond_async:
+        return _at_once(parts, look, min(prefer.wait_s or 0, parts.settings.max_wait_s))
+    look = wait_for_end(parts, look, owner(), parts.settings.image_wait_s)
+    return _answer(parts, look.job, body.response_format)
 
 
 def _at_once(parts: Parts, look: Look, wait_s: int) -> Response:

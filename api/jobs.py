@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import partial
 
 from flask import Blueprint, Response, jsonify, request
 
@@ -16,6 +17,7 @@ from api.parts import Parts
 from api.preferences import Preferences
 from api.streams import JobStream
 from jobs.errors import Conflict, NotFound
+from jobs.inputs import get_inputs
 from jobs.outlook import Look
 from jobs.states import State
 from jobs.store import Filter
@@ -75,8 +77,11 @@ def blueprint(parts: Parts, kind: str) -> Blueprint:
         body = parse(RetryBody, merged(read_body(request)) if request.content_length else {})
         if job.state not in (State.FAILED, State.CANCELLED):
             raise Conflict(f"{job.id} is {job.state}; only a failed or cancelled job is retried")
-        check(job.request, parts.catalog.card(job.model))
-        return created(parts, accept(parts, job.request, body, kind=kind, retry_of=job.id))
+        card = parts.catalog.card(job.model)
+        check(job.request, card)
+        images = partial(get_inputs, parts.artifacts, job, max_pixels=card.max_image_pixels)
+        look = accept(parts, job.request, body, kind=kind, images=images, retry_of=job.id)
+        return created(parts, look)
 
     @routes.delete("/<job_id>")
     def delete(job_id: str) -> Response:

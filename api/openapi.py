@@ -14,6 +14,9 @@ from pydantic.json_schema import models_json_schema
 from api import fields, objects
 
 _REF = "#/components/schemas/{model}"
+_FILES = {"input_reference", "image"}
+"""Fields that may be files of a form."""
+_IMAGES = "image/png, image/jpeg, image/webp"
 _ERRORS = {
     "400": "A value that may not be: `param` names it.",
     "401": "No API key, or none that is known.",
@@ -82,6 +85,10 @@ OPERATIONS = (
         "post", "/v1/images/generations", "A new image", objects.Images,
         body=fields.ImageBody, creates=True,
     ),
+    Operation(
+        "post", "/v1/images/edits", "A new image made of others", objects.Images,
+        body=fields.EditBody, creates=True,
+    ),
     *_jobs("image"),
     Operation("get", "/v1/models", "Served models", objects.ModelList),
     Operation("get", "/v1/model_info", "One of them", objects.ModelInfo, query=fields.ModelQuery),
@@ -142,10 +149,12 @@ def _described(operation: Operation) -> dict[str, Any]:
     }
     if operation.body is not None:
         schema = {"$ref": _REF.format(model=operation.body.__name__)}
-        kinds = ("application/json", "multipart/form-data")
+        form: dict[str, Any] = {"schema": schema}
+        if files := operation.body.model_fields.keys() & _FILES:
+            form["encoding"] = {name: {"contentType": _IMAGES} for name in files}
         described["requestBody"] = {
             "required": operation.body is not fields.RetryBody,
-            "content": {kind: {"schema": schema} for kind in kinds},
+            "content": {"application/json": {"schema": schema}, "multipart/form-data": form},
         }
     return described
 
@@ -189,7 +198,7 @@ def _responses(operation: Operation) -> dict[str, Any]:
             "application/json": {"schema": {"$ref": _REF.format(model=operation.answer.__name__)}}
         }
     answers: dict[str, Any] = {operation.status: {"description": "Done.", "content": content}}
-    if operation.path == "/v1/images/generations":
+    if operation.answer is objects.Images:
         job = {"application/json": {"schema": {"$ref": _REF.format(model="JobObject")}}}
         answers["202"] = {"description": "A job, as `Prefer: respond-async` asks.", "content": job}
     if operation.path.endswith("/content"):

@@ -28,6 +28,7 @@ from jobs.errors import (
     OverBudget,
     QueueFull,
     RushesError,
+    StorageUnavailable,
     StoreUnavailable,
 )
 from jobs.looks import Looks, standing
@@ -137,6 +138,7 @@ class JobStore:
             QueueFull: `max_queued` jobs wait already, the owner's own or everybody's.
             OverBudget: the owner's device-seconds of this day are used up.
             KeyReused: the idempotency key was used with another body, or its job is deleted.
+            StorageUnavailable: its input images were not stored after `expect_inputs`, or too slowly.
         """
         fields = [part for field in encode(job).items() for part in field]
         answer, *rest = self.scripts(
@@ -149,11 +151,16 @@ class JobStore:
             once.body if once else "",
             _text(quota.max_queued),
             _text(quota.daily_device_s and round(1000 * quota.daily_device_s)),
+            "1" if job.request.images else "",
             *fields,
         )
         if answer != "ok":
             raise _refusal(answer, rest, self.settings.max_queued, quota)
         return _look(rest)
+
+    def expect_inputs(self, job_id: str) -> None:
+        """Input images of a job to come are about to be stored: swept, unless it is submitted soon."""
+        self.scripts("expect_inputs", job_id)
 
     def get(self, job_id: str, *, owner: str | None = None) -> Job:
         """The record.
@@ -339,6 +346,8 @@ def _refusal(answer: str, rest: Sequence[str], max_queued: int, quota: Quota) ->
             )
         case "deleted":
             return KeyReused("the job of this Idempotency-Key was deleted: use a new key")
+        case "late":
+            return StorageUnavailable("the input images were not stored in time")
     return KeyReused("this Idempotency-Key was used with another body: use a new key")
 
 

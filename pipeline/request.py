@@ -291,7 +291,8 @@ def _workload(num_frames: int, images: Sequence[str]) -> Workload:
 def _check_workload(request: Request, card: ModelCard) -> None:
     count = len(request.images)
     if count > card.max_images:
-        raise RequestError("image", count, f"may be at most {card.max_images} of them")
+        most = f"may be given at most {card.max_images} times with {card.name}"
+        raise RequestError("image", count, most)
     if request.workload in card.workloads:
         return
     served = ", ".join(card.workloads)

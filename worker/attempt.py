@@ -19,6 +19,7 @@ import structlog
 
 from jobs.artifacts import ArtifactStore, StoredFile
 from jobs.errors import NotFound, StorageUnavailable, StoreUnavailable
+from jobs.inputs import input_key
 from jobs.record import Artifact, Job, JobError, Progress, Usage
 from jobs.states import State
 from jobs.store import JobStore
@@ -95,7 +96,7 @@ class Attempt:
         folder.mkdir()
         for index, name in enumerate(names):
             self._note("fetching", index, len(names))
-            key = f"jobs/{self._job.id}/{INPUTS}/{name}"
+            key = input_key(self._job.id, name)
             self._patiently("fetch", key, partial(self._download, key, folder / name))
 
     def run(self, directory: Path) -> protocol.Done:

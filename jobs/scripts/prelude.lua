@@ -23,7 +23,7 @@
 -- worker:<id>, workers, models   what workers announce (jobs/workers.py)
 -- gangs                          hash   worker id -> "<id>/<fence>" of the attempt that its gang computes
 -- held:<worker>                  set    "<id>/<fence>" of attempts that the worker has not ended
--- sweep                          zset   "<id>/<fence>/" or "<id>/" by the time they are due
+-- sweep                          zset   "<id>/<fence>/", "<id>/inputs/" or "<id>/" by the time they are due
 -- expiry                         zset   finished job ids by expires_at
 -- outbox                         zset   webhook events by due time
 -- hooks:<id>                     list   the job's webhook events
@@ -83,6 +83,10 @@ end
 
 local function whole(id)
   return call('HGETALL', key('job', id))
+end
+
+local function inputs_of(id)
+  return id .. '/inputs/'
 end
 
 -- Somebody may be watching; a hint only.

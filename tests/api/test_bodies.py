@@ -80,7 +80,7 @@ def test_bad_json_is_400(
         (
             part("prompt", "x") + part("input_reference", "y", '; filename="f"') + b"--xyz--",
             BOUNDARY,
-            ("input_reference", "unknown"),
+            ("input_reference", "may be given at most 0 times with tiny, got 1"),
         ),
         (
             part("prompt", "x").replace(b"x\r", b"\xff\r") + b"--xyz--",

@@ -131,7 +131,7 @@ def test_images_and_frames_make_the_workload(
     ("images", "words"),
     [
         ((), "image is required: demo serves i2v"),
-        (("a", "b"), "image may be at most 1 of them, got 2"),
+        (("a", "b"), "image may be given at most 1 times with demo, got 2"),
     ],
 )
 def test_images_that_the_model_needs_or_cannot_take(images: tuple[str, ...], words: str) -> None:

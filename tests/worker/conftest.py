@@ -20,6 +20,7 @@ from redis import RedisError
 
 from jobs.artifacts import ArtifactStore, open_artifacts
 from jobs.celery_app import make_celery, send
+from jobs.inputs import input_key
 from jobs.record import Job, new_id
 from jobs.relay.relay import Relay
 from jobs.settings import Settings
@@ -86,8 +87,10 @@ class Stack:
             tuple(images),
         )
         job = Job(id=new_id(), owner="me", request=request, created_at=time.time())
+        if images:
+            self.store.expect_inputs(job.id)
         for name, file in images.items():
-            self.artifacts.put(f"jobs/{job.id}/inputs/{name}", file, "image/png")
+            self.artifacts.put(input_key(job.id, name), file, "image/png")
         return self.store.submit(job)
 
     def wait(self, job: Job, reached: Callable[[Job], object], what: str) -> Job:

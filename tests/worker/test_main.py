@@ -95,6 +95,7 @@ def test_an_input_image_that_is_gone_or_no_image_fails_the_job_at_once(
     broken = stack.submit(images={"fox.png": file})
     # Refused in the ranks, by name; a request that names an image which was never stored, before.
     gone = broken.model_copy(update={"id": new_id(), "created_at": time.time()})
+    stack.store.expect_inputs(gone.id)
     stack.store.submit(gone)
 
     for failing, code in ((broken, "invalid_request"), (gone, "input_missing")):
