@@ -41,7 +41,9 @@ class Settings(BaseSettings):
     flower_port: int = Field(default=5555, ge=1, le=65535)
     """Where the dashboard listens."""
     flower_basic_auth: SecretStr | None = None
-    """`user:password`; required where flower_host is not loopback."""
+    """`user:password`; where flower_host is not loopback, this or Flower's own OAuth is required."""
+    flower_read_only: bool = True
+    """0 lets the dashboard act, its Revoke being a job's cancel; that too needs a password or OAuth."""
     max_body_bytes: int = Field(default=16 * 2**20, ge=1024)
     """Longest request body; beyond it 413."""
 

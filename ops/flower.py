@@ -9,6 +9,8 @@ from jobs.celery_app import make_celery
 from jobs.errors import SettingsError
 from jobs.exposure import is_loopback
 from jobs.settings import Settings
+from jobs.store import JobStore
+from ops.flower_tasks import formatter
 from ops.stack.home import running
 
 SAVE_MS = 10_000
@@ -19,9 +21,9 @@ def run_flower(settings: Settings) -> None:
     """Run Flower until SIGTERM or Ctrl-C. Without RUSHES_REDIS_URL: that of the running `serve`.
 
     Raises:
-        SettingsError: no Redis is known, or it would listen beyond loopback without a password.
+        SettingsError: no Redis is known, or nothing guards what must be guarded.
     """
-    arguments = flower_arguments(settings)
+    arguments = flower_arguments(settings, oauth="FLOWER_AUTH" in os.environ)
     if settings.redis_url is None:
         run = running(settings.home_path)
         if run is None:
@@ -30,11 +32,18 @@ def run_flower(settings: Settings) -> None:
                 "RUSHES_REDIS_URL"
             )
         settings = settings.model_copy(update={"redis_url": run.redis_url})
+    app = make_celery(settings)
+
+    from flower.options import options  # it defines them when imported
+
     if settings.flower_basic_auth is not None:
-        # Flower reads it there; on the command line everybody on the machine could.
-        os.environ["FLOWER_BASIC_AUTH"] = settings.flower_basic_auth.get_secret_value()
+        # Not by the command line, which everybody on the machine can read, nor by the environment,
+        # where Flower would take a comma in the password for the start of another one.
+        os.environ.pop("FLOWER_BASIC_AUTH", None)
+        options.basic_auth = [settings.flower_basic_auth.get_secret_value()]
+    options.format_task = formatter(JobStore.connect(settings))
     state_file(settings).parent.mkdir(parents=True, exist_ok=True)
-    make_celery(settings).start(["flower", *arguments])
+    app.start(["flower", *arguments])
 
 
 def state_file(settings: Settings) -> Path:
@@ -42,16 +51,26 @@ def state_file(settings: Settings) -> Path:
     return settings.home_path / "flower" / "state"
 
 
-def flower_arguments(settings: Settings) -> list[str]:
+def flower_arguments(settings: Settings, *, oauth: bool) -> list[str]:
     """Flower's command line.
 
+    Args:
+        settings: where it listens and what it may.
+        oauth: Flower's own OAuth is set up, by its FLOWER_AUTH and FLOWER_OAUTH2_... variables.
+
     Raises:
-        SettingsError: it would listen beyond loopback without a password.
+        SettingsError: it would listen beyond loopback, or act, with neither password nor OAuth.
     """
-    if not is_loopback(settings.flower_host) and settings.flower_basic_auth is None:
+    guarded = oauth or settings.flower_basic_auth is not None
+    if not is_loopback(settings.flower_host) and not guarded:
         raise SettingsError(
             f"Flower on {settings.flower_host} is reachable from outside this machine: set "
             "RUSHES_FLOWER_BASIC_AUTH to user:password, or RUSHES_FLOWER_HOST to 127.0.0.1"
+        )
+    if not settings.flower_read_only and not guarded:
+        raise SettingsError(
+            "RUSHES_FLOWER_READ_ONLY=0 lets whoever reaches Flower cancel jobs: set "
+            "RUSHES_FLOWER_BASIC_AUTH to user:password too"
         )
     return [
         f"--address={settings.flower_host}",
@@ -61,7 +80,7 @@ def flower_arguments(settings: Settings) -> list[str]:
         f"--db={state_file(settings)}",
         f"--state-save-interval={SAVE_MS}",
         "--max-tasks=10000",
-        "--read-only=True",
-        "--tasks-columns=uuid,state,received,started,runtime,worker",
+        f"--read-only={settings.flower_read_only}",
+        "--tasks-columns=uuid,state,args,kwargs,result,received,runtime,worker",
         "--natural-time=False",
     ]

@@ -27,6 +27,7 @@ from pipeline.gang.placement import plan, probe
 from pipeline.options import EngineOptions
 from worker.attempts import Attempts
 from worker.beat import Beat
+from worker.control import take_over
 from worker.drain import REFUSED, Leave, drain
 from worker.presence import Presence
 from worker.supervisor import Supervisor
@@ -67,6 +68,7 @@ def run_worker(settings: Settings, options: EngineOptions, *, gang_env: Mapping[
     worker = _build(settings, options, num_gpus, gang_env, artifacts=artifacts, leave=leave)
     app = make_celery(settings)
     register(app, worker)
+    take_over(worker.store)
     worker.supervisor.start()
     worker.beat.start()
     consumer = threading.Thread(

@@ -14,7 +14,6 @@ from typing import Any
 import structlog
 from celery import Celery
 from celery.exceptions import Ignore
-from kombu.exceptions import OperationalError
 
 from jobs.artifacts import ArtifactStore
 from jobs.celery_app import TASK
@@ -27,6 +26,7 @@ from worker.attempts import Attempts
 from worker.beat import Beat
 from worker.presence import Presence
 from worker.supervisor import Supervisor
+from worker.telling import tell
 
 log = structlog.get_logger()
 
@@ -142,17 +142,5 @@ def register(app: Celery, worker: Worker) -> None:
         try:
             worker.perform(job_id, release)
         except Ignore:
-            if _is_cancelled(worker.store, job_id):
-                # Else Celery, and so Flower, would see a task that never ends.
-                with contextlib.suppress(OperationalError, OSError):
-                    task.send_event("task-revoked", terminated=True, signum="", expired=False)
+            tell(task, worker.store, job_id)
             raise
-
-
-def _is_cancelled(store: JobStore, job_id: str) -> bool:
-    try:
-        return store.get(job_id).state is State.CANCELLED
-    except NotFound:
-        return True  # deleted, and so cancelled before
-    except StoreUnavailable:
-        return False

@@ -169,6 +169,19 @@ def test_flower_shows_the_job_under_its_own_id(stack: Stack) -> None:
         return answer.status_code == 200 and answer.json()["state"] == "SUCCESS"
 
     wait_for(succeeded, "Flower shows the job as done")
+    order = {"order[0][column]": 0, "columns[0][data]": "received", "order[0][dir]": "desc"}
+    page = httpx.get(
+        f"{stack.flower}/tasks/datatable",
+        params={"draw": 1, "start": 0, "length": 50} | order,
+        auth=AUTH,
+    )
+    (row,) = (row for row in page.json()["data"] if row["uuid"] == job_id)
+    assert row["args"] == stack.job(job_id)["prompt"]
+    assert row["kwargs"].startswith("tiny, ")
+    assert "device-seconds" in row["result"]
+    revoke = httpx.post(f"{stack.flower}/api/task/revoke/{job_id}", auth=AUTH)
+    assert revoke.status_code == 403
+    assert "read only" in revoke.text.lower()
 
 
 def test_a_second_start_on_the_same_home_is_refused_by_name(stack: Stack) -> None:

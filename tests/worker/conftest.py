@@ -12,9 +12,11 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 from celery import Celery
+from flower.events import EventsState
 from kombu.exceptions import OperationalError
 from redis import RedisError
 
@@ -58,12 +60,16 @@ class Stack:
     artifacts: ArtifactStore
     process: subprocess.Popen[bytes]
     log: Path
-    events: list[tuple[str, str]]
-    """What Celery's monitors saw: type and task id."""
+    events: list[dict[str, Any]]
+    """What Celery's monitors saw."""
 
     def seen(self, job: Job) -> list[str]:
-        """The job's life as Flower shows it."""
-        return [kind for kind, task_id in self.events if task_id == job.id]
+        """The types of the job's events."""
+        return [event["type"] for event in self.events if event.get("uuid") == job.id]
+
+    def flower_state(self, job: Job) -> str:
+        """The job's state as Flower has it."""
+        return flower_state(self.events, job.id)
 
     @property
     def worker(self) -> LiveWorker:
@@ -118,11 +124,20 @@ class Stack:
         )
 
 
-def watch(app: Celery, events: list[tuple[str, str]], stop: threading.Event) -> None:
+def flower_state(events: list[dict[str, Any]], task_id: str) -> str:
+    """A task's state once Flower has seen these events."""
+    state = EventsState()
+    for event in events:
+        state.event(dict(event))
+    task = state.tasks.get(task_id)
+    return "" if task is None else str(task.state)
+
+
+def watch(app: Celery, events: list[dict[str, Any]], stop: threading.Event) -> None:
     """Note what Celery's monitors are told, over outages of Redis."""
 
-    def note(event: dict[str, str]) -> None:
-        events.append((event["type"], event.get("uuid", "")))
+    def note(event: dict[str, Any]) -> None:
+        events.append(event)
 
     while not stop.is_set():
         try:
@@ -147,7 +162,7 @@ def stack(tiny_families: Path, tmp_path_factory: pytest.TempPathFactory) -> Iter
     relay = Relay(settings, store, Workers(store), partial(send, app), artifacts)
     thread = threading.Thread(target=relay.run, args=(stop,), daemon=True)
     thread.start()
-    events: list[tuple[str, str]] = []
+    events: list[dict[str, Any]] = []
     watcher = threading.Thread(target=watch, args=(app, events, stop), daemon=True)
     watcher.start()
     log = home / "worker.log"

@@ -145,9 +145,31 @@ def test_a_doubled_message_runs_nothing_twice(stack: Stack) -> None:
         send(app, job.id, job.model, job.release)
     refused = f"claim refused job={job.id}"
     wait_for(lambda: refused in stack.log.read_text(), "the second message is refused")
+    wait_for(lambda: stack.seen(job).count("task-received") == 2, "it is delivered twice")
+    assert stack.flower_state(job) == "STARTED"
     job = stack.wait_completed(job)
+    wait_for(lambda: stack.flower_state(job) == "SUCCESS", "Flower sees it end")
+    with make_celery(stack.settings) as app:
+        send(app, job.id, job.model, job.release)
+    wait_for(lambda: stack.seen(job).count("task-succeeded") == 2, "it is told again")
 
-    assert job.attempt == 1
+    assert stack.flower_state(job) == "SUCCESS"
+    assert stack.store.get(job.id).attempt == 1
+
+
+def test_flowers_revoke_cancels_the_job_and_bars_no_id(stack: Stack) -> None:
+    job = stack.wait_denoising(stack.submit(num_inference_steps=50, size="128x128", num_frames=33))
+
+    with make_celery(stack.settings) as app:
+        app.control.revoke(job.id, terminate=True)
+        wait_for(lambda: stack.store.get(job.id).state is State.CANCELLED, "it is cancelled")
+        wait_for(lambda: stack.flower_state(job) == "REVOKED", "Flower sees it end")
+        wait_for(lambda: not stack.worker.attempts, "nothing is held")
+        revoked = app.control.inspect(timeout=20, limit=1).revoked()
+        refused = app.control.revoke("video_none", reply=True, timeout=20, limit=1)
+    assert revoked is not None
+    assert list(revoked.values()) == [[]]
+    assert [list(answer.values()) for answer in refused] == [[{"error": "no job 'video_none'"}]]
 
 
 def test_a_rank_killed_under_a_job_costs_a_try_and_no_more(stack: Stack) -> None:
@@ -158,8 +180,9 @@ def test_a_rank_killed_under_a_job_costs_a_try_and_no_more(stack: Stack) -> None
     job = stack.wait_completed(job)
 
     assert (job.attempt, job.failures, job.lost) == (2, 1, 0)
-    wait_for(lambda: "task-succeeded" in stack.seen(job), "Flower sees it end")
+    wait_for(lambda: stack.flower_state(job) == "SUCCESS", "Flower sees it end")
     assert "task-failed" not in stack.seen(job)
+    assert stack.seen(job).count("task-retried") == 1
     assert not set(stack.pids) & set(pids)
     assert stack.worker.info.restarts == 1
 
