@@ -169,12 +169,9 @@ def test_flower_shows_the_job_under_its_own_id(stack: Stack) -> None:
         return answer.status_code == 200 and answer.json()["state"] == "SUCCESS"
 
     wait_for(succeeded, "Flower shows the job as done")
-    order = {"order[0][column]": 0, "columns[0][data]": "received", "order[0][dir]": "desc"}
-    page = httpx.get(
-        f"{stack.flower}/tasks/datatable",
-        params={"draw": 1, "start": 0, "length": 50} | order,
-        auth=AUTH,
-    )
+    query = {"draw": "1", "start": "0", "length": "50", "order[0][dir]": "desc"}
+    query |= {"order[0][column]": "0", "columns[0][data]": "received"}
+    page = httpx.get(f"{stack.flower}/tasks/datatable", params=query, auth=AUTH)
     (row,) = (row for row in page.json()["data"] if row["uuid"] == job_id)
     assert row["args"] == stack.job(job_id)["prompt"]
     assert row["kwargs"].startswith("tiny, ")
