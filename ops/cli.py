@@ -233,6 +233,17 @@ def bench_api(
     raise typer.Exit(run_api_bench(seconds, rounds, json_file))
 
 
+@bench.command("record")
+def bench_record(
+    jobs: Annotated[int, typer.Option(min=1, help="Jobs to put through it.")] = 100_000,
+    json_file: Annotated[Path | None, typer.Option("--json", help="Also write this file.")] = None,
+) -> None:
+    """Many jobs through the record alone: time and memory of each."""
+    from ops.bench.record import run_record_bench
+
+    raise typer.Exit(run_record_bench(jobs, json_file))
+
+
 def main() -> None:
     """Entry point: what cannot be is one line and exit code 2, no traceback."""
     try:
