@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from io import BytesIO
-from pathlib import Path
-
 import av
 import pytest
-from PIL import Image
 from playwright.sync_api import Locator, Page, Route, expect
+
+from tests.fixtures.pictures import picture
 
 pytestmark = pytest.mark.timeout(180)
 
@@ -90,18 +88,32 @@ def test_what_the_api_refuses_is_said_at_its_field(page: Page) -> None:
     expect(page.locator("#num_inference_steps-error")).to_be_hidden()
 
 
-def test_sends_an_image_as_a_form(page: Page, tmp_path: Path) -> None:
-    picture = BytesIO()
-    Image.new("RGB", (64, 64), "teal").save(picture, "PNG")
-    page.get_by_label("Image", exact=False).first.set_input_files(
-        {"name": "teal.png", "mimeType": "image/png", "buffer": picture.getvalue()}
+def choose(page: Page, data: bytes) -> None:
+    """Choose a file as the image."""
+    page.locator("#image").set_input_files(
+        {"name": "teal.png", "mimeType": "image/png", "buffer": data}
     )
     expect(page.get_by_alt_text("The chosen image")).to_be_visible()
-    with page.expect_request("**/v1/videos") as asked:
-        make(page, "a teal wall")
-    assert asked.value.headers["content-type"].startswith("multipart/form-data")
+
+
+def test_a_video_begins_with_an_image(page: Page) -> None:
+    choose(page, picture())
+    with page.expect_response("**/v1/videos") as answer:
+        card = make(page, "a teal wall")
+    assert answer.value.request.headers["content-type"].startswith("multipart/form-data")
+    assert answer.value.ok
+    card.get_by_role("button", name="Play").click()
+    expect(card.locator("video")).to_have_js_property("readyState", 4)
     page.get_by_role("button", name="Remove image").click()
     expect(page.get_by_alt_text("The chosen image")).to_be_hidden()
+
+
+def test_an_image_that_is_none_is_said_at_its_field(page: Page) -> None:
+    choose(page, b"teal")
+    page.get_by_label("Prompt").fill("a teal wall")
+    page.get_by_role("button", name="Make video").click()
+    expect(page.locator("#image-error")).to_have_text("Must be a PNG, JPEG or WebP image.")
+    expect(page.locator("#image")).to_be_focused()
 
 
 def test_asks_for_a_key_and_sends_it_everywhere(page: Page) -> None:
