@@ -128,7 +128,7 @@ class Workers:
             pipe.execute()
 
     def withdraw(self, worker_id: str) -> None:
-        """Say goodbye: the worker has handed back or finished what it held."""
+        """Say goodbye: what the worker still holds, should it have died, goes by its jobs' beats."""
         with translated():
             self._redis.delete(self._store.key("worker", worker_id))
         self.forget(worker_id)
@@ -145,6 +145,13 @@ class Workers:
     def live(self) -> tuple[LiveWorker, ...]:
         """Every worker that announced itself within the lease."""
         return tuple(worker for worker in self._all() if worker is not None)
+
+    def of_process(self, host: str, pid: int) -> LiveWorker | None:
+        """The live worker that is, or was, this process."""
+        for worker in self.live():
+            if (worker.info.host, worker.info.pid) == (host, pid):
+                return worker
+        return None
 
     def gone(self) -> tuple[str, ...]:
         """Workers whose announcement has run out and that nobody has forgotten yet."""

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 
 from jobs.settings import Settings
+from jobs.store import JobStore
+from jobs.workers import Workers
 from ops.devices import place
 from ops.options import Refused
 from ops.stack import parts
@@ -35,7 +37,12 @@ def _run(options: EngineOptions, settings: Settings) -> int:
     if placement.layout.dp == 1:
         return run_worker(settings, placement.one_gang, gang_env=placement.gangs[0])
     workers = parts.workers(
-        placement.one_gang, settings, os.environ, placement.gangs, ready=lambda: True
+        placement.one_gang,
+        settings,
+        os.environ,
+        placement.gangs,
+        Workers(JobStore.connect(settings)),
+        reached=lambda: True,
     )
     logs = Logs(["workers", *(part.name for part in workers)])
     try:

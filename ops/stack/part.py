@@ -17,8 +17,12 @@ STEADY_S = 60.0
 """A part that lived this long starts over with the shortest back-off."""
 
 
-def _always() -> bool:
+def _always(_pid: int) -> bool:
     return True
+
+
+def _nothing(_pid: int) -> None:
+    pass
 
 
 @dataclass(frozen=True)
@@ -28,8 +32,10 @@ class Part:
     name: str
     command: tuple[str, ...]
     env: Mapping[str, str]
-    ready: Callable[[], bool] = _always
-    """Asked again and again, a second at most each time; True once the part serves."""
+    ready: Callable[[int], bool] = _always
+    """Asked again and again, a second at most each time, with the pid; True once the part serves."""
+    died: Callable[[int], None] = _nothing
+    """Told the pid of a process that ended though nobody asked it to."""
     ready_s: float | None = 60.0
     """Patience at start-up; None waits for ever."""
     stop_s: float = 2.0
@@ -74,8 +80,8 @@ class Child:
             os.close(writer)
         return reader
 
-    def reap(self) -> int | None:
-        """The exit code when the process has just been found dead; sets when the next is due."""
+    def reap(self) -> tuple[int, int] | None:
+        """Pid and exit code when the process has just been found dead; sets when the next is due."""
         if self.process is None:
             return None
         peek = os.WEXITED | os.WNOHANG | os.WNOWAIT
@@ -83,10 +89,10 @@ class Child:
             return None
         # Before the pid is free for others: what it leaves behind may hold its port.
         self._kill_group()
-        code = self.process.wait()
+        ended = (self.process.pid, self.process.wait())
         self.process = None
         self._back_off()
-        return code
+        return ended
 
     def terminate(self) -> None:
         """Ask it to stop."""

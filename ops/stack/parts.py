@@ -6,14 +6,15 @@ Their configuration passes through the environment, the same `RUSHES_*` that the
 from __future__ import annotations
 
 import os
+import socket
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from api import GRACE_S
 from jobs.errors import StoreUnavailable
 from jobs.settings import Settings
-from jobs.store import JobStore
 from jobs.workers import Workers
 from ops.options import to_arguments
 from ops.stack import probes
@@ -48,7 +49,7 @@ def environment(settings: Settings, redis_url: str) -> dict[str, str]:
     }
 
 
-def redis(home: Path, env: Mapping[str, str], port: int, settings: Settings) -> Part:
+def redis(home: Path, env: Mapping[str, str], port: int, announced: Workers) -> Part:
     """The embedded server: the same port and folder after a restart.
 
     At start-up it is ready once no worker of an earlier start is announced: `serve` holds the home's
@@ -60,11 +61,11 @@ def redis(home: Path, env: Mapping[str, str], port: int, settings: Settings) -> 
     directory = home / "redis"
     directory.mkdir(mode=0o700, exist_ok=True)
 
-    def ready() -> bool:
+    def ready(_pid: int) -> bool:
         if not probes.redis_answers(port):
             return False
         try:
-            Workers(JobStore.connect(settings)).withdraw_all()
+            announced.withdraw_all()
         except StoreUnavailable:
             return False
         return True
@@ -86,7 +87,7 @@ def services(settings: Settings, env: Mapping[str, str], *, flower: bool) -> lis
             name="api",
             command=(*RUSHES, "api"),
             env=env,
-            ready=lambda: probes.api_status(settings) is not None,
+            ready=lambda _pid: probes.api_status(settings) is not None,
             stop_s=GRACE_S + EXIT_S,
         ),
         Part(name="relay", command=(*RUSHES, "relay"), env=env),
@@ -97,7 +98,7 @@ def services(settings: Settings, env: Mapping[str, str], *, flower: bool) -> lis
                 name="flower",
                 command=(*RUSHES, "flower"),
                 env=env,
-                ready=lambda: probes.flower_status(settings) is not None,
+                ready=lambda _pid: probes.flower_status(settings) is not None,
             )
         )
     return found
@@ -108,16 +109,36 @@ def workers(
     settings: Settings,
     env: Mapping[str, str],
     gangs: Sequence[Mapping[str, str]],
+    announced: Workers,
     *,
-    ready: Callable[[], bool],
+    reached: Callable[[], bool],
 ) -> list[Part]:
-    """One worker a gang, each with its own devices in its environment."""
+    """One worker a gang, each with its own devices in its environment.
+
+    One is ready once it has announced a ready gang itself (others may share its Redis) and `reached()`;
+    one that died is withdrawn at once, where its announcement would outlive it by up to `lease_s`.
+    """
+    host = socket.gethostname()
+
+    def ready(pid: int) -> bool:
+        try:
+            worker = announced.of_process(host, pid)
+        except StoreUnavailable:
+            return False
+        return worker is not None and worker.info.state == "ready" and reached()
+
+    def died(pid: int) -> None:
+        with suppress(StoreUnavailable):  # then its lease ends it
+            if worker := announced.of_process(host, pid):
+                announced.withdraw(worker.info.id)
+
     return [
         Part(
             name=f"worker-{index}",
             command=(*RUSHES, "worker", *to_arguments(one_gang)),
             env={**env, **gang},
             ready=ready,
+            died=died,
             ready_s=None,  # a large model takes minutes, and the worker restarts its gang itself
             stop_s=settings.drain_s + HAND_BACK_S,
         )

@@ -21,6 +21,7 @@ from jobs.exposure import check_guarded, is_loopback, is_open
 from jobs.keys import Keys
 from jobs.settings import Settings
 from jobs.store import JobStore
+from jobs.workers import Workers
 from ops.devices import place
 from ops.stack import parts, probes
 from ops.stack.embedded import server_of
@@ -53,16 +54,17 @@ def serve(options: EngineOptions, settings: Settings, *, flower: bool) -> int:
         redis_url = settings.redis_url or f"redis://{LOOPBACK}:{redis_port}/0"
         address = parts.address(settings)
         env = parts.environment(settings, redis_url)
-        reached = settings.model_copy(update={"redis_url": redis_url})
+        announced = Workers(JobStore.connect(settings.model_copy(update={"redis_url": redis_url})))
         stages = [
-            [] if redis_port is None else [parts.redis(home.path, env, redis_port, reached)],
+            [] if redis_port is None else [parts.redis(home.path, env, redis_port, announced)],
             parts.services(settings, env, flower=flower),
             parts.workers(
                 placement.one_gang,
                 settings,
                 env,
                 placement.gangs,
-                ready=lambda: probes.api_status(settings) == OK,
+                announced,
+                reached=lambda: probes.api_status(settings) == OK,
             ),
         ]
         logs = Logs(["serve", *(p.name for stage in stages for p in stage)], home.path / "logs")

@@ -74,7 +74,7 @@ class Supervisor:
                 if self._stops or self._code:
                     return False
                 if time.monotonic() - asked > PROBE_S:
-                    if child.process is not None and child.part.ready():
+                    if child.process is not None and child.part.ready(child.process.pid):
                         break
                     asked = time.monotonic()
                 if patience is not None and time.monotonic() - began > patience:
@@ -89,9 +89,10 @@ class Supervisor:
         for child in self._children:
             if child.process is None and not self._stops and time.monotonic() >= child.due:
                 self._launch(child)
-            code = child.reap()
-            if code is None:
+            ended = child.reap()
+            if ended is None:
                 continue
+            pid, code = ended
             name = child.part.name
             self._pass_on(0)  # its last words before ours
             if code == REFUSED and (child.starts == 1 or not self._up):
@@ -101,6 +102,7 @@ class Supervisor:
             elif not self._stops:
                 wait_s = child.due - time.monotonic()
                 self.say(f"{name} {_ended(code)}; starts again in {wait_s:.1f} s")
+                child.part.died(pid)
 
     def _launch(self, child: Child) -> None:
         name = child.part.name

@@ -8,11 +8,21 @@ from __future__ import annotations
 import json
 import os
 import sys
+from functools import partial
 from pathlib import Path
 
 from ops.stack.logs import Logs
 from ops.stack.part import Part
 from ops.stack.supervisor import Supervisor
+
+
+def _is_ready(flag: Path, _pid: int) -> bool:
+    return flag.exists()
+
+
+def _note_death(deaths: Path, pid: int) -> None:
+    with deaths.open("a") as file:
+        file.write(f"{pid}\n")
 
 
 def main(folder: Path, stages: list[list[tuple[str, str, float]]]) -> int:
@@ -22,7 +32,8 @@ def main(folder: Path, stages: list[list[tuple[str, str, float]]]) -> int:
                 name=name,
                 command=("/bin/sh", "-c", script),
                 env={**os.environ, "FOLDER": str(folder)},
-                ready=(folder / f"{name}.ready").exists,
+                ready=partial(_is_ready, folder / f"{name}.ready"),
+                died=partial(_note_death, folder / "deaths"),
                 ready_s=20.0,
                 stop_s=stop_s,
             )

@@ -17,16 +17,18 @@ def test_its_output_can_be_read_and_its_end_is_found_once() -> None:
     output = part.start()
     with os.fdopen(output, "rb") as file:
         assert file.read() == b"hello\n"
-    codes: list[int] = []
+    assert part.process is not None
+    pid = part.process.pid
+    ends: list[tuple[int, int]] = []
 
     def reaped() -> bool:
-        code = part.reap()
-        if code is not None:
-            codes.append(code)
-        return bool(codes)
+        ended = part.reap()
+        if ended is not None:
+            ends.append(ended)
+        return bool(ends)
 
     wait_for(reaped, "the end is found")
-    assert codes == [0]
+    assert ends == [(pid, 0)]
     assert part.reap() is None
     assert part.process is None
 

@@ -230,6 +230,21 @@ def test_a_rank_killed_under_a_job_costs_an_attempt_and_no_job(stack: Stack) -> 
     assert stack.wait_completed(job_id)["attempt"] == 2
 
 
+def test_health_is_503_from_a_workers_death_until_the_next_is_ready(stack: Stack) -> None:
+    def health() -> tuple[int, list[str]]:
+        answer = stack.client.get("/health")
+        return answer.status_code, [gang["id"] for gang in answer.json()["gangs"]]
+
+    status, gangs = health()
+    assert (status, len(gangs)) == (200, 1)
+    (worker,) = stack.processes(r"ops\.cli worker")
+    os.kill(worker, signal.SIGKILL)
+    # Sooner than its announcement runs out by itself.
+    wait_for(lambda: health()[0] == 503, "nobody is ready", timeout_s=12)
+    wait_for(lambda: health()[0] == 200, "the next one is ready", timeout_s=PATIENCE_S)
+    assert not set(health()[1]) & set(gangs)
+
+
 def test_sigterm_hands_a_running_job_back_and_the_next_start_completes_it(stack: Stack) -> None:
     job_id = stack.submit(**LONG)
     stack.wait_denoising(job_id)

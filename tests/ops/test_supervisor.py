@@ -1,4 +1,5 @@
 import json
+import re
 import signal
 import subprocess
 import sys
@@ -72,7 +73,7 @@ def test_passes_output_on_with_a_prefix_and_into_files(tmp_path: Path) -> None:
 
 
 def test_starts_a_dead_part_again_with_growing_pauses(tmp_path: Path) -> None:
-    part = ("mayfly", 'echo born; touch "$FOLDER/mayfly.ready"; exit 7', 5.0)
+    part = ("mayfly", 'echo "born $$"; touch "$FOLDER/mayfly.ready"; exit 7', 5.0)
     with supervised(tmp_path, [part]):
         wait_for(
             lambda: (tmp_path / "out").read_text().count("born") >= 3,
@@ -81,6 +82,9 @@ def test_starts_a_dead_part_again_with_growing_pauses(tmp_path: Path) -> None:
         )
     assert said(tmp_path, "mayfly exited with code 7; starts again in 0.5 s")
     assert said(tmp_path, "mayfly exited with code 7; starts again in 1.0 s")
+    born = re.findall(r"born (\d+)", (tmp_path / "out").read_text())
+    deaths = (tmp_path / "deaths").read_text().split()
+    assert deaths[:2] == born[:2], "who died is told by its pid"
 
 
 def test_kills_what_a_dead_part_left_in_its_group(tmp_path: Path) -> None:
