@@ -9,6 +9,7 @@ from typing import Any
 from torch.utils._triton import has_triton
 
 from pipeline.options import EngineOptions
+from pipeline.parallel.ledger import lose_sight
 from pipeline.parallel.ranks import Ranks
 
 
@@ -27,6 +28,7 @@ def compile_blocks(pipe: Any, options: EngineOptions, ranks: Ranks) -> None:
         raise ValueError(f"enable_torch_compile needs {missing}: install it, or leave it out")
     for name, component in pipe.components.items():
         if name.startswith("transformer") and component is not None:
+            component.register_forward_pre_hook(lose_sight)
             component.compile_repeated_blocks(fullgraph=False)
 
 

@@ -12,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 
 from pipeline import models
+from pipeline.advice import advise
 from pipeline.attention import Attention, choose
 from pipeline.gang.protocol import ItemResult, SideFile
 from pipeline.layout import Layout
@@ -21,21 +22,28 @@ from pipeline.media.output import OutputError
 from pipeline.media.previews import Previews
 from pipeline.models import Model
 from pipeline.options import EngineOptions
-from pipeline.parallel.ranks import Ranks
+from pipeline.parallel.ranks import RankFailed, Ranks
 from pipeline.profile import Profiler
 from pipeline.request import INPUTS, Request
 from pipeline.stages.control import Cancelled, Control, NotFinite, Steps
 from pipeline.stages.stage import check_order
 from pipeline.stages.state import State
 
-__all__ = ["Cancelled", "Control", "Engine", "NotFinite", "OutputError"]
+__all__ = ["Cancelled", "Control", "Engine", "NotFinite", "OutputError", "RankFailed"]
 
 
 class Engine:
     """Runs the stages of one model, one request at a time; every rank calls it alike."""
 
     def __init__(
-        self, model: Model, ranks: Ranks, attention: Attention, profiler: Profiler
+        self,
+        model: Model,
+        ranks: Ranks,
+        attention: Attention,
+        profiler: Profiler,
+        *,
+        options: EngineOptions,
+        layout: Layout,
     ) -> None:
         check_order(model.stages)
         self.model = model
@@ -45,6 +53,8 @@ class Engine:
         self._ranks = ranks
         self._attention = attention
         self._profiler = profiler
+        self._options = options
+        self._layout = layout
 
     @classmethod
     def load(cls, options: EngineOptions, layout: Layout, ranks: Ranks) -> Engine:
@@ -55,7 +65,15 @@ class Engine:
         """
         attention = choose(options.attention_backend, ranks.platform, ranks.device, layout)
         model = models.load(options, layout, ranks)
-        return cls(model, ranks, attention, Profiler(options.profile, ranks))
+        profiler = Profiler(options.profile, ranks)
+        return cls(model, ranks, attention, profiler, options=options, layout=layout)
+
+    def advice(self, request: Request) -> str:
+        """What to change when there is too little memory for a request."""
+        in_host_memory = self._ranks.platform.in_host_memory
+        return advise(
+            request, self.card, self._options, self._layout, in_host_memory=in_host_memory
+        )
 
     @torch.no_grad()
     def generate(
@@ -88,8 +106,9 @@ class Engine:
             Cancelled: at a step boundary.
             NotFinite: the model computed NaN or infinity.
             OutputError: the file could not be written.
+            RankFailed: another rank failed, and this one is in step with it.
         """
-        with self._profiler.run(), self._attention.in_use():
+        with self._profiler.run(), self._attention.in_use(), self._ranks.ledger.in_use():
             return self._make(request, file, control, frames_file, previews=previews)
 
     def _make(

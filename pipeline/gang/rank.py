@@ -3,8 +3,9 @@
 1. Fasten the belts, so that no rank outlives its parent.
 2. Rank 0 reads Init; every rank joins the group and loads its share of the model; Ready.
 3. Rank 0 leads: it takes a Run from the parent and tells the others each turn; they follow.
-4. A turn ends in step on every rank (finished, cancelled, refused, or its file could not be
-   written), or it does not: then the ranks leave, each having said why, and the parent starts anew.
+4. A turn ends in step on every rank (finished, cancelled, refused, its file could not be written,
+   or a rank had too little memory and followed the others to their next meeting), or it does not:
+   then the ranks leave, each having said why, and the parent starts anew.
 
 stdout and stderr are free for logs: the protocol has pipes of its own.
 """
@@ -217,12 +218,13 @@ def _take_turn(
     Raises:
         OutOfStep: on more than one rank, anything that is not known to leave them in step.
     """
-    from pipeline.engine import Cancelled, NotFinite, OutputError
+    from pipeline.engine import Cancelled, NotFinite, OutputError, RankFailed
 
     file = Path(turn.directory) / turn.item.file
     frames = file.with_name(f"{file.name}.npy") if turn.item.return_frames else None
     ranks.platform.reset_peak_memory(ranks.device)
     outcome: ItemResult | Failed | None
+    exhausted: str | None = None
     try:
         outcome = engine.generate(
             turn.item.request, file, control, frames_file=frames, previews=turn.item.previews
@@ -233,20 +235,59 @@ def _take_turn(
         outcome = Failed(run_id=turn.run_id, code="cancelled", message="cancelled")
     except (NotFinite, OutputError) as error:
         outcome = Failed(run_id=turn.run_id, code="error", message=_in_words(error))
+    except RankFailed:
+        outcome, exhausted = None, ""
     except Exception as error:
-        outcome = Failed(
-            run_id=turn.run_id,
-            code="out_of_memory" if ranks.platform.is_out_of_memory(error) else "error",
-            message=f"rank {ranks.rank}: {_in_words(error)}",
-            fatal=ranks.world_size > 1,
-        )
-        if outcome.fatal:
-            raise OutOfStep(outcome) from error
+        message = f"rank {ranks.rank}: {_in_words(error)}"
         log.exception("%s failed", turn.run_id)
-    if isinstance(outcome, Failed):
-        gc.collect()  # the tensors that the error's frames held
-    peaks = ranks.gather_text(str(ranks.platform.peak_memory_bytes(ranks.device)))
+        if ranks.platform.is_out_of_memory(error):
+            outcome, exhausted = None, message
+        else:
+            fatal = ranks.world_size > 1
+            outcome = Failed(run_id=turn.run_id, code="error", message=message, fatal=fatal)
+            if fatal:
+                raise OutOfStep(outcome) from error
+    if exhausted is not None:  # outside the handler, whose error's frames hold what has to go
+        outcome = _give_memory_back(engine, ranks, turn, exhausted)
+    elif isinstance(outcome, Failed):
+        gc.collect()
+    try:
+        peaks = ranks.gather_text(str(ranks.platform.peak_memory_bytes(ranks.device)))
+    except RankFailed:  # one that had nothing more to do for a rank that failed after all
+        outcome = _give_memory_back(engine, ranks, turn, "")
+        peaks = ranks.gather_text(str(ranks.platform.peak_memory_bytes(ranks.device)))
     return outcome, max(int(peak) for peak in peaks)
+
+
+def _give_memory_back(engine: Engine, ranks: Ranks, turn: Turn, exhausted: str) -> Failed:
+    """The item failed for want of memory on some rank: all agree, and none keeps anything of it.
+
+    Args:
+        engine: knows what would need less.
+        ranks: the gang.
+        turn: the one that failed.
+        exhausted: how this rank failed; empty when another did, of which this one has heard.
+
+    Raises:
+        OutOfStep: the others wait for what this rank cannot give.
+    """
+    from pipeline.parallel.following import StepLost
+
+    advice = engine.advice(turn.item.request)
+    gc.collect()
+    ranks.platform.empty_cache()
+    try:
+        if exhausted:
+            ranks.drop_out()
+        reports = [report for report in ranks.gather_text(exhausted) if report]
+    except (StepLost, RuntimeError, MemoryError) as error:
+        log.warning("the others cannot be helped: %s", _in_words(error))
+        message = f"{exhausted}; {advice}"
+        raise OutOfStep(
+            Failed(run_id=turn.run_id, code="out_of_memory", message=message, fatal=True)
+        ) from error
+    message = f"{'; '.join(reports)}; {advice}"
+    return Failed(run_id=turn.run_id, code="out_of_memory", message=message)
 
 
 def _in_words(error: Exception) -> str:

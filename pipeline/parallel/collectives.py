@@ -3,7 +3,8 @@
 Functional collectives throughout: on Intel's Arc `dist.all_to_all_single` has corrupted data where
 the functional form did not (torch-xpu-ops#3021), and torch.compile traces only these. Their ops are
 called directly, since the Python functions around them change names between torch 2.8 and 2.13. A
-group of one exchanges nothing. Passing blocks around a ring is in `shift`.
+group of one exchanges nothing. Passing blocks around a ring is in `shift`. What is under way stands
+in the rank's ledger.
 """
 
 from __future__ import annotations
@@ -12,6 +13,8 @@ from collections.abc import Sequence
 
 import torch
 from torch.distributed import ProcessGroup
+
+from pipeline.parallel.ledger import note
 
 
 def all_to_all(
@@ -40,6 +43,7 @@ def start_all_to_all(
     under_way: torch.Tensor = torch.ops._c10d_functional.all_to_all_single(
         tensor.contiguous(), list(received), list(sent), group.group_name
     )
+    note("all_to_all", group, tensor, shape=tensor.shape[1:], sent=sent, received=received)
     return under_way
 
 
@@ -53,20 +57,32 @@ def all_reduce(tensor: torch.Tensor, group: ProcessGroup) -> torch.Tensor:
     """The sum of every rank's tensor, all of one shape."""
     if group.size() == 1:
         return tensor
-    return arrived(
-        torch.ops._c10d_functional.all_reduce(tensor.contiguous(), "sum", group.group_name)
+    return arrived(start_all_reduce(tensor, group))
+
+
+def start_all_reduce(tensor: torch.Tensor, group: ProcessGroup) -> torch.Tensor:
+    """The same, under way."""
+    under_way: torch.Tensor = torch.ops._c10d_functional.all_reduce(
+        tensor.contiguous(), "sum", group.group_name
     )
+    note("all_reduce", group, tensor, shape=tensor.shape)
+    return under_way
 
 
 def all_gather(tensor: torch.Tensor, group: ProcessGroup) -> torch.Tensor:
     """Stack every rank's tensor, all of one shape, to [ranks, ...]."""
     if group.size() == 1:
         return tensor[None]
-    return arrived(
-        torch.ops._c10d_functional.all_gather_into_tensor(
-            tensor[None].contiguous(), group.size(), group.group_name
-        )
+    return arrived(start_all_gather(tensor, group))
+
+
+def start_all_gather(tensor: torch.Tensor, group: ProcessGroup) -> torch.Tensor:
+    """The same, under way."""
+    under_way: torch.Tensor = torch.ops._c10d_functional.all_gather_into_tensor(
+        tensor[None].contiguous(), group.size(), group.group_name
     )
+    note("all_gather", group, tensor, shape=tensor.shape)
+    return under_way
 
 
 def all_gather_uneven(

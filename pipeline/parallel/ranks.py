@@ -6,6 +6,7 @@ device's backend; tensors go through `collectives`.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 from dataclasses import dataclass, field
@@ -19,11 +20,19 @@ from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 from pipeline.layout import Layout
 from pipeline.options import Device
 from pipeline.parallel import meeting
+from pipeline.parallel.following import follow
+from pipeline.parallel.ledger import Ledger
 from pipeline.platforms import Platform, find
 
 # An idle gang waits for its next request in a broadcast, however long that takes; a peer's death
 # ends the wait at once.
 _IDLE = timedelta(days=365)
+
+_FAILED = -1
+
+
+class RankFailed(Exception):
+    """Some rank came to this meeting only to say that it failed; the ranks are in step."""
 
 
 @dataclass(frozen=True)
@@ -38,6 +47,8 @@ class Ranks:
     """torch.distributed's backend for device tensors."""
     control: dist.ProcessGroup
     """gloo, for words and decisions."""
+    ledger: Ledger
+    """What this rank exchanges between meetings."""
     notes: tuple[str, ...] = ()
     """What is otherwise than one would think about how they are joined, in words."""
     _meshes: dict[Layout, DeviceMesh] = field(default_factory=dict, repr=False, compare=False)
@@ -55,23 +66,50 @@ class Ranks:
         return content.numpy().tobytes().decode()
 
     def agree(self, flag: bool) -> bool:
-        """Rank 0's flag on every rank."""
-        agreed = torch.tensor([int(flag)])
-        dist.broadcast(agreed, src=0, group=self.control)
-        return bool(agreed)
+        """Rank 0's flag on every rank.
+
+        Raises:
+            RankFailed: on every rank.
+        """
+        return bool(self._meet(int(flag))[0])
 
     def gather_text(self, text: str) -> list[str]:
-        """Every rank's text, in rank order, on every rank."""
+        """Every rank's text, in rank order, on every rank.
+
+        Raises:
+            RankFailed: on every rank.
+        """
         data = text.encode()
-        sizes = [torch.zeros(1, dtype=torch.int64) for _ in range(self.world_size)]
-        dist.all_gather(sizes, torch.tensor([len(data)]), group=self.control)
-        longest = max(int(size) for size in sizes)
-        contents = [torch.empty(longest, dtype=torch.uint8) for _ in sizes]
-        dist.all_gather(contents, _bytes(data, longest), group=self.control)
+        sizes = self._meet(len(data))
+        contents = [torch.empty(max(sizes), dtype=torch.uint8) for _ in sizes]
+        dist.all_gather(contents, _bytes(data, max(sizes)), group=self.control)
         return [
-            content[: int(size)].numpy().tobytes().decode()
+            content[:size].numpy().tobytes().decode()
             for content, size in zip(contents, sizes, strict=True)
         ]
+
+    def drop_out(self) -> None:
+        """Come to the next meeting without computing on and fail there: `RankFailed` on the others.
+
+        To be called by the rank that failed alone, with the memory that it held given back.
+
+        Raises:
+            StepLost: the others cannot be helped to come there.
+        """
+        follow(self.ledger, self.device)
+        with contextlib.suppress(RankFailed):
+            self._meet(_FAILED)
+
+    def _meet(self, number: int) -> list[int]:
+        """Every rank's number, in rank order, on every rank: the one way in which ranks meet."""
+        self.ledger.arrive()
+        numbers = [torch.zeros(1, dtype=torch.int64) for _ in range(self.world_size)]
+        dist.all_gather(numbers, torch.tensor([number]), group=self.control)
+        self.ledger.leave()
+        said = [int(each) for each in numbers]
+        if _FAILED in said:
+            raise RankFailed
+        return said
 
     def mesh(self, layout: Layout) -> DeviceMesh:
         """Groups named `cfg`, `ring`, `ulysses`, `tp`, and `sp` for ring x ulysses flattened.
@@ -124,6 +162,7 @@ def join(*, rank: int, world_size: int, rendezvous: Path, device: Device | None)
         os.environ.setdefault(variable, value)
     backend = meeting.choose_backend(platform, world_size, os.environ)
     own = platform.enter(rank, world_size)
+    ledger = Ledger(rendezvous.with_name(f"{rendezvous.name}-ledger"), rank, world_size)
     dist.init_process_group(
         backend=backend.all,
         store=meeting.store(rendezvous, rank, world_size, os.environ),
@@ -132,7 +171,7 @@ def join(*, rank: int, world_size: int, rendezvous: Path, device: Device | None)
         timeout=meeting.timeout(os.environ),
     )
     control = dist.new_group(backend="gloo", timeout=_IDLE)
-    return Ranks(rank, world_size, own, platform, backend.name, control, backend.notes)
+    return Ranks(rank, world_size, own, platform, backend.name, control, ledger, backend.notes)
 
 
 def _bytes(data: bytes, size: int) -> torch.Tensor:

@@ -12,6 +12,7 @@ from torch import nn
 from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 from torch.distributed.fsdp import fully_shard
 
+from pipeline.parallel.ledger import lose_sight
 from pipeline.parallel.ranks import Ranks
 
 
@@ -41,6 +42,7 @@ def shard_mesh(ranks: Ranks, shard_dim: int | None) -> DeviceMesh:
 def shard_weights(model: nn.Module, blocks: nn.ModuleList, mesh: DeviceMesh) -> None:
     """Shard a model that lies in CPU memory, `blocks` one by one, then the rest."""
     model.requires_grad_(False)
+    model.register_forward_pre_hook(lose_sight)
     for block in blocks:
         fully_shard(block, mesh=mesh, reshard_after_forward=True)
     fully_shard(model, mesh=mesh, reshard_after_forward=True)

@@ -17,6 +17,7 @@ import torch.distributed as dist
 from torch.distributed import ProcessGroup
 
 from pipeline.parallel.collectives import arrived, start_all_to_all
+from pipeline.parallel.ledger import note
 from pipeline.parallel.ranks import Ranks
 
 log = logging.getLogger(__name__)
@@ -44,6 +45,14 @@ def point_to_point(block: torch.Tensor, shape: tuple[int, ...], group: ProcessGr
             dist.P2POp(dist.irecv, received, group=group, group_peer=before),
         ]
     )
+    note(
+        "shift",
+        group,
+        block,
+        shape=(),
+        sent=_of_each(group, after, block.numel()),
+        received=_of_each(group, before, received.numel()),
+    )
 
     def arrive() -> torch.Tensor:
         for work in works:
@@ -57,8 +66,8 @@ def point_to_point(block: torch.Tensor, shape: tuple[int, ...], group: ProcessGr
 def permutation(block: torch.Tensor, shape: tuple[int, ...], group: ProcessGroup) -> Arrival:
     """Shift by an all-to-all whose other pieces are empty."""
     after, before = _neighbours(group)
-    sent, received = [0] * group.size(), [0] * group.size()
-    sent[after], received[before] = block.numel(), torch.Size(shape).numel()
+    sent = _of_each(group, after, block.numel())
+    received = _of_each(group, before, torch.Size(shape).numel())
     under_way = start_all_to_all(block.flatten(), received, sent, group)
     return lambda: arrived(under_way).view(shape)
 
@@ -100,3 +109,8 @@ def _try(shift: Shift, ranks: Ranks) -> str:
 def _neighbours(group: ProcessGroup) -> tuple[int, int]:
     """The next rank and the rank before, in the group's own numbers."""
     return (group.rank() + 1) % group.size(), (group.rank() - 1) % group.size()
+
+
+def _of_each(group: ProcessGroup, neighbour: int, numbers: int) -> list[int]:
+    """How many numbers go to, or come from, each rank of the group: one neighbour's alone."""
+    return [numbers if rank == neighbour else 0 for rank in range(group.size())]

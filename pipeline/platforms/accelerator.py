@@ -48,5 +48,9 @@ class Accelerator(Platform):
         self._module.reset_peak_memory_stats(device)
 
     @override
+    def empty_cache(self) -> None:
+        self._module.empty_cache()
+
+    @override
     def synchronize(self, device: torch.device) -> None:
         self._module.synchronize(device)

@@ -71,6 +71,10 @@ class Cpu(Platform):
             _CLEAR_REFS.write_text("5")
 
     @override
+    def empty_cache(self) -> None:
+        """The C library keeps little, and what is large goes back when it is freed."""
+
+    @override
     def synchronize(self, device: torch.device) -> None:
         """Nothing to wait for: the CPU has done its work when a call returns."""
 
@@ -84,9 +88,3 @@ class Cpu(Platform):
             yield
         finally:
             torch.set_num_threads(threads)
-
-    @override
-    def is_out_of_memory(self, error: BaseException) -> bool:
-        # torch's CPU allocator has no class of its own for it.
-        no_memory = isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
-        return no_memory or super().is_out_of_memory(error)

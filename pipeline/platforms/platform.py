@@ -11,6 +11,8 @@ import torch
 
 from pipeline.options import Device
 
+_NO_HOST_MEMORY = ("DefaultCPUAllocator: can't allocate memory", "std::bad_alloc")
+
 
 class Platform(ABC):
     """One kind of device, as the ranks of a gang use it."""
@@ -81,6 +83,10 @@ class Platform(ABC):
         """Start measuring the peak anew."""
 
     @abstractmethod
+    def empty_cache(self) -> None:
+        """Give memory that is kept for later back to the device."""
+
+    @abstractmethod
     def synchronize(self, device: torch.device) -> None:
         """Wait until the device has done what it was given, so that a clock tells the truth."""
 
@@ -97,4 +103,8 @@ class Platform(ABC):
 
     def is_out_of_memory(self, error: BaseException) -> bool:
         """Whether the device, or the host, had no memory left."""
-        return isinstance(error, torch.OutOfMemoryError | MemoryError)
+        if isinstance(error, torch.OutOfMemoryError | MemoryError):
+            return True
+        # torch's host allocator has no class of its own for it, nor has C++ on its way through torch.
+        told = str(error)
+        return isinstance(error, RuntimeError) and any(words in told for words in _NO_HOST_MEMORY)

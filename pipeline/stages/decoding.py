@@ -90,9 +90,9 @@ class _Led(Iterator[torch.Tensor]):
 
     @override
     def __next__(self) -> torch.Tensor:
-        self._ranks.agree(True)
-        # Whatever fails within a chunk leaves the ranks out of step: nobody waits for word then.
+        # Whatever fails from here on is told the others in another way: nobody waits for word then.
         self._others_wait = False
+        self._ranks.agree(True)
         chunk = next(self._chunks)
         self._others_wait = True
         return chunk

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import resource
 import signal
 import subprocess
 import sys
@@ -20,21 +19,23 @@ from pipeline.gang.gang import Gang, GangDied, GangError, GangRefused
 from pipeline.gang.protocol import Done, Failed, Progress, Ready, Run, RunItem
 from pipeline.options import EngineOptions
 from pipeline.request import Params, Request, resolve
+from tests.fixtures.faults import Faults
 from tests.fixtures.waiting import wait_for
 
 START_S = 180.0
 
 
-def make(tiny_wan: Path, directory: Path, num_gpus: int = 2) -> Gang:
+def make(tiny_wan: Path, directory: Path, env: dict[str, str] | None = None) -> Gang:
     options = EngineOptions(model_path=str(tiny_wan), device="cpu")
-    return Gang(options, num_gpus=num_gpus, directory=directory)
+    return Gang(options, num_gpus=2, directory=directory, env=env)
 
 
 class Warm:
     """A gang that tests share; each may have killed it, so each asks for it anew."""
 
-    def __init__(self, gang: Gang) -> None:
+    def __init__(self, gang: Gang, faults: Faults) -> None:
         self.gang = gang
+        self.faults = faults
         self.ready: Ready | None = None
 
     def get(self) -> Gang:
@@ -56,8 +57,9 @@ class Warm:
 
 @pytest.fixture(scope="module")
 def warm(tiny_wan: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Warm]:
-    gang = make(tiny_wan, tmp_path_factory.mktemp("gang"))
-    yield Warm(gang)
+    faults = Faults(tmp_path_factory.mktemp("gang") / "faults")
+    gang = make(tiny_wan, tmp_path_factory.mktemp("gang"), faults.env)
+    yield Warm(gang, faults)
     gang.stop(10)
 
 
@@ -259,21 +261,37 @@ def test_a_killed_rank_is_seen_at_once_and_takes_the_gang_with_it(
         gang.run(run, ignore)
 
 
-def test_memory_that_runs_out_on_one_rank_ends_the_run_by_that_name(
+def test_memory_that_runs_out_on_one_rank_fails_the_run_and_the_gang_lives(
     warm: Warm, tmp_path: Path
 ) -> None:
     gang = warm.get()
     pids = gang.pids
-    pages = int(Path(f"/proc/{pids[1]}/statm").read_text().split()[0])
-    limit = pages * resource.getpagesize() + 4 * 2**20
 
-    resource.prlimit(pids[1], resource.RLIMIT_AS, (limit, limit))
-    failed = gang.run(warm.run(tmp_path, size="128x128", num_frames=33), ignore)
+    warm.faults.let(1, "memory")
+    failed = gang.run(warm.run(tmp_path), ignore)
 
     assert isinstance(failed, Failed)
-    assert failed.code == "out_of_memory"
-    assert failed.message.startswith("rank 1: ")
-    assert not gang.alive, "its ranks may be out of step"
+    assert (failed.code, failed.fatal) == ("out_of_memory", False)
+    assert failed.message.startswith("rank 1: OutOfMemoryError")
+    assert "num_frames 5 instead of 9" in failed.message
+    assert isinstance(gang.run(warm.run(tmp_path), ignore), Done)
+    assert gang.pids == pids
+
+
+def test_where_nobody_knows_what_the_others_wait_for_it_costs_the_gang(
+    warm: Warm, tmp_path: Path
+) -> None:
+    gang = warm.get()
+    pids = gang.pids
+
+    warm.faults.let(1, "blind memory")
+    failed = gang.run(warm.run(tmp_path), ignore)
+
+    assert isinstance(failed, Failed)
+    assert (failed.code, failed.fatal) == ("out_of_memory", True)
+    assert failed.message.startswith("rank 1: OutOfMemoryError")
+    assert "num_frames 5 instead of 9" in failed.message
+    assert not gang.alive
     assert not any(map(running, pids))
 
 
