@@ -107,6 +107,12 @@ def _choose(
     enable_torch_compile: Annotated[
         bool, _option("Speed", "Compile the transformer's blocks; results drift by rounding.")
     ] = False,
+    step_cache: Annotated[
+        bool,
+        _option(
+            "Speed", "Foretell steps that change little, where a request's fidelity is bounded."
+        ),
+    ] = False,
     use_ipex: Annotated[
         bool, _option("Speed", "Optimize with Intel's extension, where torch 2.8 and it are there.")
     ] = False,
@@ -176,6 +182,7 @@ def _choose(
             hsdp_shard_dim=hsdp_shard_dim,
             vae_tiling=vae_tiling,
             enable_torch_compile=enable_torch_compile,
+            step_cache=step_cache,
             use_ipex=use_ipex,
             profile=None if profile is None else str(profile.absolute()),
         )

@@ -107,6 +107,7 @@ class DiffGenerator:
         hsdp_shard_dim: int | None = None,
         vae_tiling: Literal["on", "off"] | None = None,
         enable_torch_compile: bool = False,
+        step_cache: bool = False,
         use_ipex: bool = False,
         profile: str | Path | None = None,
     ) -> Self:
@@ -140,6 +141,7 @@ class DiffGenerator:
                 hsdp_shard_dim=hsdp_shard_dim,
                 vae_tiling=vae_tiling,
                 enable_torch_compile=enable_torch_compile,
+                step_cache=step_cache,
                 use_ipex=use_ipex,
                 profile=None if profile is None else str(Path(profile).absolute()),
             )
@@ -184,7 +186,7 @@ class DiffGenerator:
             seed: of the first output of each prompt; the next ones count up. Omitted: random ones.
             num_outputs: outputs a prompt.
             output_format: png, jpeg or webp, of an image; omitted: what `output_path` ends in, or png.
-            fidelity: how far shortcuts may go; without effect until step caches exist.
+            fidelity: how far shortcuts may go; `bounded` lets `step_cache` skip steps.
             return_frames: give the frames too, uint8 [F, H, W, 3].
             save_output: keep the file under `output_path`.
             output_path: a file (.mp4, .png, .jpg, .webp), numbered if there are several, or a directory.

@@ -52,6 +52,8 @@ class EngineOptions(BaseModel):
     """Decode in overlapping tiles, which the ranks share; omitted: frames of over 832x480 pixels."""
     enable_torch_compile: bool = False
     """Compile the transformer's repeated blocks (torch.compile); results drift by rounding."""
+    step_cache: bool = False
+    """Foretell denoising steps in which little changes, for requests whose `fidelity` is `bounded`."""
     use_ipex: bool = False
     """Let Intel's extension optimize the transformer: only beside torch 2.8, where it is installed."""
     profile: str | None = None
@@ -83,6 +85,10 @@ class EngineOptions(BaseModel):
             raise ValueError(
                 "use_fsdp_inference and dit_cpu_offload exclude each other: weights are sharded or offloaded"
             )
+        if self.use_fsdp_inference and self.step_cache:
+            raise ValueError(
+                "use_fsdp_inference and step_cache exclude each other: sharded blocks are never skipped"
+            )
         return self
 
     def layout(self, *, num_gpus: int, heads: int | None = None) -> Layout:
@@ -104,6 +110,10 @@ class EngineOptions(BaseModel):
         if self.use_fsdp_inference and layout.tp > 1:
             raise ValueError(
                 f"use_fsdp_inference with tp {layout.tp} is not served: tensor parallelism shares the weights already"
+            )
+        if self.step_cache and layout.tp > 1:
+            raise ValueError(
+                f"step_cache with tp {layout.tp} is not served: blocks shared out by width are never skipped"
             )
         if layout.gang_size % (self.hsdp_shard_dim or 1):
             raise ValueError(

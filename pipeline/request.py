@@ -23,7 +23,7 @@ ImageFormat = Literal["png", "jpeg", "webp"]
 
 Fidelity = Literal["exact", "lossless", "bounded"]
 """How far shortcuts may go: none; only those that keep every bit; also those that stay within a stated
-bound of the exact result. Without effect until step caches exist."""
+bound of the exact result (docs/TUNING.md)."""
 
 INPUTS = "inputs"
 """The folder of a run's directory where its input images lie, named as in `Request.images`."""

@@ -48,8 +48,12 @@ def load(options: EngineOptions, layout: Layout, ranks: Ranks) -> Model:
     """Load a FLUX.2 [klein] and spread it over the gang.
 
     Raises:
-        ValueError: a layout that its heads do not allow.
+        ValueError: a layout that its heads do not allow, a step cache.
     """
+    if options.step_cache:
+        raise ValueError(
+            "step_cache is for Wan: diffusers' caches cannot skip from FLUX.2's double blocks to its single ones"
+        )
     mesh = ranks.mesh(layout)
     dtype = getattr(torch, options.dtype) if options.dtype else ranks.platform.default_dtype
     diffusers_logging.disable_progress_bar()

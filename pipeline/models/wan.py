@@ -32,6 +32,7 @@ from pipeline.stages.image import ImageEncoding
 from pipeline.stages.preparation import LatentPreparation, TimestepPreparation
 from pipeline.stages.text import TextEncoding
 from pipeline.stages.validation import InputValidation
+from pipeline.step_cache import StepCache
 
 PIPELINES = ("WanPipeline", "WanImageToVideoPipeline")
 """`_class_name` of the directories that `load` knows."""
@@ -64,6 +65,7 @@ def load(options: EngineOptions, layout: Layout, ranks: Ranks) -> Model:
     guidance = Guidance(mesh.get_group("cfg"))
     geometry = Geometry.of(pipe)
     first = FirstFrame(geometry) if pipe.config.expand_timesteps else None
+    cache = StepCache(experts.all, geometry.channels, ranks) if options.step_cache else None
     card = make_card(options, card_defaults(pipe, geometry))
     fallbacks = switches.apply(pipe, options, ranks)
     return Model(
@@ -81,6 +83,7 @@ def load(options: EngineOptions, layout: Layout, ranks: Ranks) -> Model:
                 pipe.scheduler,
                 guidance,
                 scale=experts.scale,
+                cache=cache,
             ),
             Decoding(decoder(pipe.vae, first, options.vae_tiling, ranks), ranks),
         ),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from typing import Any
 
 import torch
@@ -13,6 +14,7 @@ from pipeline.request import Request
 from pipeline.stages.control import NotFinite, Steps
 from pipeline.stages.stage import Stage
 from pipeline.stages.state import State
+from pipeline.step_cache import StepCache
 
 Predict = Callable[[State, int, Branch], torch.Tensor]
 """A family's model: what it takes the noise in the state's latent to be, at a step, for a branch;
@@ -36,15 +38,21 @@ class Denoising(Stage):
         guidance: Guidance,
         *,
         scale: Scale = lambda request, _: request.guidance_scale,
+        cache: StepCache | None = None,
     ) -> None:
         """`scheduler` is a diffusers scheduler."""
         self._predict = predict
         self._scheduler = scheduler
         self._guidance = guidance
         self._scale = scale
+        self._cache = cache
 
     @override
     def run(self, state: State, steps: Steps) -> None:
+        with nullcontext() if self._cache is None else self._cache.in_use(state.request):
+            self._run(state, steps)
+
+    def _run(self, state: State, steps: Steps) -> None:
         total = len(state.timesteps)
         steps.done(self.name, 0, total)
         for step, timestep in enumerate(state.timesteps):

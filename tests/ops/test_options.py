@@ -35,7 +35,8 @@ def test_every_option_arrives() -> None:
         *("--enable-cfg-parallel", "--device", "xpu", "--dtype", "bfloat16"),
         *("--attention-backend", "fa3", "--text-encoder-cpu-offload"),
         *("--image-encoder-cpu-offload", "--vae-cpu-offload", "--dit-cpu-offload"),
-        *("--pin-cpu-memory", "--enable-torch-compile", "--use-ipex", "--profile", "/tmp/traces"),
+        *("--pin-cpu-memory", "--enable-torch-compile", "--step-cache", "--use-ipex"),
+        *("--profile", "/tmp/traces"),
         *("--host", "0.0.0.0", "--port", "8000", "--log-level", "debug", "--own", "yours"),
     )
     assert chosen.engine == EngineOptions(
@@ -58,6 +59,7 @@ def test_every_option_arrives() -> None:
         dit_cpu_offload=True,
         pin_cpu_memory=True,
         enable_torch_compile=True,
+        step_cache=True,
         use_ipex=True,
         profile="/tmp/traces",
     )
@@ -129,6 +131,7 @@ def test_sharded_weights_arrive() -> None:
     [
         (("--hsdp-shard-dim", "4"), "give both"),
         (("--use-fsdp-inference", "--dit-cpu-offload"), "exclude each other"),
+        (("--use-fsdp-inference", "--step-cache"), "exclude each other"),
     ],
 )
 def test_options_that_contradict_each_other_are_refused(
