@@ -22,22 +22,27 @@ def open_image(file: Path, max_pixels: int) -> Image.Image:
         RequestError: no image that can be read, or too many pixels.
     """
     try:
-        with warnings.catch_warnings():
-            # Pillow's own bound comes first for images beyond it, as a warning or an error.
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
-            with Image.open(file, formats=FORMATS) as image:
-                width, height = image.size
-                if width * height > max_pixels:
-                    raise RequestError(
-                        "image", f"{width}x{height}", f"may have at most {max_pixels} pixels"
-                    )
-                return ImageOps.exif_transpose(image).convert("RGB")
+        return _read(file, max_pixels)
+    except (RequestError, MemoryError):
+        raise
     except (Image.DecompressionBombWarning, Image.DecompressionBombError):
         raise RequestError("image", file.name, f"may have at most {max_pixels} pixels") from None
     except UnidentifiedImageError:
         known = ", ".join(FORMATS)
         raise RequestError("image", file.name, f"must be an image: {known}") from None
-    except (OSError, SyntaxError, ValueError, EOFError) as error:
-        # What Pillow's decoders raise for broken files; a file that is not there, too.
+    except Exception as error:  # noqa: BLE001 - Pillow lets out struct.error and others
+        # A broken file, or none there; a job that has it would fail the same once more.
         reason = str(error).replace(str(file), file.name)
         raise RequestError("image", file.name, f"cannot be read: {reason}") from None
+
+
+def _read(file: Path, max_pixels: int) -> Image.Image:
+    with warnings.catch_warnings():
+        # Pillow's own bound comes first for images beyond it, as a warning or an error.
+        warnings.simplefilter("error", Image.DecompressionBombWarning)
+        with Image.open(file, formats=FORMATS) as image:
+            width, height = image.size
+            if width * height > max_pixels:
+                size = f"{width}x{height}"
+                raise RequestError("image", size, f"may have at most {max_pixels} pixels")
+            return ImageOps.exif_transpose(image).convert("RGB")

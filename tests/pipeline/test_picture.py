@@ -51,3 +51,15 @@ def test_a_format_beyond_the_known_ones_is_not_even_tried(tmp_path: Path) -> Non
     Image.fromarray(PIXELS).save(file, format="EPS")
     with pytest.raises(RequestError, match="image must be an image: PNG, JPEG"):
         open_image(file, MOST)
+
+
+def test_whatever_a_broken_file_does_to_pillow_it_is_refused_by_name(tmp_path: Path) -> None:
+    file = tmp_path / "photo.jpg"
+    exif = Image.Exif()
+    exif[0x0112], exif[0x010E] = 6, "a text where a number belongs, once the tag is another"
+    Image.fromarray(PIXELS).save(file, exif=exif)
+    file.write_bytes(file.read_bytes().replace(b"\x01\x0e\x00\x02", b"\x01\x55\x00\x02"))
+    with pytest.raises(
+        RequestError, match="image cannot be read: required argument is not a float"
+    ):
+        open_image(file, MOST)
