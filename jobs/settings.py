@@ -90,6 +90,10 @@ class Settings(BaseSettings):
     """A worker told to stop hands back its job and is gone within this time."""
     gang_start_s: float = Field(default=900.0, gt=0)
     """A gang that is not Ready by then is killed and started again."""
+    hang_least_s: float = Field(default=60.0, gt=0)
+    """No step counts as hung before; else ten times what such a step took before."""
+    hang_unseen_s: float = Field(default=1800.0, gt=0)
+    """A step of a stage and shape never seen, or still to be compiled, counts as hung after this long."""
     store_retry_s: float = Field(default=3600.0, gt=0)
     """How long a job waits for the artifact storage while that is away; then it fails."""
 
@@ -128,6 +132,11 @@ class Settings(BaseSettings):
             raise ValueError(
                 f"RUSHES_LEASE_S {self.lease_s:g} must be at least three beats: raise it to "
                 f"{3 * self.beat_s:g} or lower RUSHES_BEAT_S {self.beat_s:g}"
+            )
+        if self.hang_unseen_s < self.hang_least_s:
+            raise ValueError(
+                f"RUSHES_HANG_UNSEEN_S {self.hang_unseen_s:g} must be at least RUSHES_HANG_LEAST_S "
+                f"{self.hang_least_s:g}"
             )
         if self.artifacts == "s3" and not self.s3_bucket:
             raise ValueError("RUSHES_ARTIFACTS=s3 needs a bucket: set RUSHES_S3_BUCKET")

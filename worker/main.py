@@ -20,6 +20,7 @@ from jobs.artifacts import ArtifactStore, check_at_start, open_artifacts
 from jobs.celery_app import make_celery, queue_name
 from jobs.log import configure
 from jobs.settings import Settings
+from jobs.steps import StepTimes
 from jobs.store import JobStore
 from jobs.workers import Workers
 from pipeline.gang.gang import Gang, GangRefused
@@ -32,6 +33,7 @@ from worker.drain import REFUSED, Leave, drain
 from worker.presence import Presence
 from worker.supervisor import Supervisor
 from worker.task import Worker, register
+from worker.watchdog import Watchdog
 
 log = structlog.get_logger()
 
@@ -121,9 +123,16 @@ def _build(
         directory=attempts.folder,
         env={"RUSHES_LOG_LEVEL": settings.log_level, **gang_env},
     )
+    watchdog = Watchdog(
+        StepTimes(store),
+        options,
+        least_s=settings.hang_least_s,
+        unseen_s=settings.hang_unseen_s,
+    )
     supervisor = Supervisor(
         gang,
         presence,
+        watchdog,
         start_s=settings.gang_start_s,
         stop_s=settings.drain_s / 5,
         on_refused=leave.refused,

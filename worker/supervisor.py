@@ -18,6 +18,7 @@ import structlog
 from pipeline.gang.gang import Gang, GangDied, GangError, GangRefused
 from pipeline.gang.protocol import Done, Failed, Progress, Run
 from worker.presence import Presence
+from worker.watchdog import Watchdog
 
 log = structlog.get_logger()
 
@@ -44,6 +45,7 @@ class Supervisor:
         self,
         gang: Gang,
         presence: Presence,
+        watchdog: Watchdog,
         *,
         start_s: float,
         stop_s: float,
@@ -54,6 +56,7 @@ class Supervisor:
         Args:
             gang: not started.
             presence: is told what becomes of the gang, before anybody else is.
+            watchdog: says when a gang that is silent counts as hung.
             start_s: how long the gang may take to be ready.
             stop_s: how long it may take to leave in order.
             on_refused: called when the gang can never start; `refusal` says why.
@@ -62,6 +65,7 @@ class Supervisor:
         self._on_refused = on_refused
         self._gang = gang
         self._presence = presence
+        self._watchdog = watchdog
         self._start_s = start_s
         self._stop_s = stop_s
         self._queue: queue.SimpleQueue[Work] = queue.SimpleQueue()
@@ -115,8 +119,9 @@ class Supervisor:
         self._gang.stop(self._stop_s)
 
     def _perform(self, work: Work) -> None:
+        watch = self._watchdog.watch(work.run)
         try:
-            answer = self._gang.run(work.run, work.on_progress)
+            answer = self._gang.run(work.run, work.on_progress, watch.allow)
         except GangDied as error:
             self._presence.enter("starting")  # before the job's end makes this gang look free
             work.outcome.set_exception(error)
@@ -124,6 +129,8 @@ class Supervisor:
         if not self._gang.alive:
             self._presence.enter("starting")
         work.outcome.set_result(answer)
+        if isinstance(answer, Done):
+            watch.done()
 
     def _bring_up(self) -> bool:
         """Start the gang once, after the back-off that is due."""
@@ -153,6 +160,7 @@ class Supervisor:
             self._loading = False
         self._restarts += 1
         self._ready_at = time.monotonic()
+        self._watchdog.on_ready(ready)
         self._presence.ready(ready, restarts=self._restarts)
         log.info(
             "the gang is ready",

@@ -18,6 +18,7 @@
 -- work:<model>                   hash   decayed sums over finished jobs: units, device_s, took_s
 -- rate:<model>                   float  device_s / units of it
 -- pace:<model>                   float  took_s / units of it; a job takes from claim to completed
+-- steps:<kind of gang>           hash   longest seconds by step (jobs/steps.py); runs out unless renewed
 -- released                       hash   job id -> "<release> <model>", handed to Celery, not claimed
 -- running                        hash   job id -> "<fence> <beat>"
 -- worker:<id>, workers, models   what workers announce (jobs/workers.py)

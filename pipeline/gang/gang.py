@@ -9,6 +9,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import queue
 import shutil
@@ -23,6 +24,7 @@ from pipeline.gang.protocol import (
     Cancel,
     Done,
     Failed,
+    FromRank,
     Init,
     Progress,
     Ready,
@@ -31,7 +33,13 @@ from pipeline.gang.protocol import (
 )
 from pipeline.options import EngineOptions
 
+_LOOK_S = 1.0
+"""A wait that took twice as long says that this process itself was stopped meanwhile."""
 _KILL_S = 5.0  # SIGKILL needs no more; only a process stuck in the kernel does
+
+
+Patience = Callable[[Progress | None], float]
+"""Seconds that a gang may be silent after its last word; None: after the run was given to it."""
 
 
 class GangError(Exception):
@@ -131,8 +139,19 @@ class Gang:
         self._clear()
         raise kind(reason)
 
-    def run(self, run: Run, on_progress: Callable[[Progress], None]) -> Done | Failed:
-        """Generate and wait. `on_progress` is called on this thread.
+    def run(
+        self,
+        run: Run,
+        on_progress: Callable[[Progress], None],
+        patience: Patience = lambda _: math.inf,
+    ) -> Done | Failed:
+        """Generate and wait.
+
+        Args:
+            run: what to generate.
+            on_progress: is called on this thread.
+            patience: how long the gang may be silent, asked after each of its words. One that is
+                silent for longer hangs, as with a stopped rank or in an exchange, and is killed.
 
         Raises:
             GangDied: before or during the run.
@@ -142,7 +161,10 @@ class Gang:
             raise GangDied("the gang is not started")
         processes.send(run)
         try:
-            message = _answer(processes, run.run_id, on_progress)
+            message = _answer(processes, run.run_id, on_progress, patience)
+        except _Silent as silent:
+            self.kill(f"the gang hung: {silent}")
+            raise GangDied(f"the gang hung: {silent}") from None
         except BaseException:
             self.cancel(run.run_id)
             raise
@@ -160,11 +182,11 @@ class Gang:
         if processes is not None and processes.alive:
             processes.send(Cancel(run_id=run_id))
 
-    def kill(self) -> None:
+    def kill(self, reason: str = "the gang was killed by its parent") -> None:
         """SIGKILL every rank now."""
         processes = self._processes
         if processes is not None:
-            processes.kill("the gang was killed by its parent")
+            processes.kill(reason)
             processes.join(_KILL_S)
 
     def stop(self, timeout_s: float) -> None:
@@ -188,11 +210,25 @@ class Gang:
             self._rendezvous = None
 
 
+class _Silent(Exception):
+    """The gang has said nothing for longer than it may; the message says where."""
+
+
 def _answer(
-    processes: RankProcesses, run_id: str, on_progress: Callable[[Progress], None]
+    processes: RankProcesses,
+    run_id: str,
+    on_progress: Callable[[Progress], None],
+    patience: Patience,
 ) -> Done | Failed:
+    last: Progress | None = None
     while True:
-        message = processes.inbox.get()
+        allowed_s = patience(last)
+        message = _listen(processes.inbox, allowed_s)
+        if message is None:
+            after = (
+                f"{last.stage} {last.step} of {last.steps}" if last else "the run was given to it"
+            )
+            raise _Silent(f"no word for {allowed_s:.0f} s after {after}")
         if isinstance(message, Death):
             processes.inbox.put(message)  # for whoever asks next
             raise GangDied(message.reason)
@@ -200,4 +236,20 @@ def _answer(
             continue  # the rest of a run that was given up
         if not isinstance(message, Progress):
             return message
+        last = message
         on_progress(message)
+
+
+def _listen(
+    inbox: queue.SimpleQueue[FromRank | Death], allowed_s: float
+) -> FromRank | Death | None:
+    """The next message; None: silence for so long, all of which this process has itself seen."""
+    waited_s = 0.0
+    while waited_s < allowed_s:
+        began = time.monotonic()
+        try:
+            return inbox.get(timeout=min(_LOOK_S, allowed_s - waited_s))
+        except queue.Empty:
+            took_s = time.monotonic() - began
+            waited_s = waited_s + took_s if took_s < 2 * _LOOK_S else 0.0
+    return None

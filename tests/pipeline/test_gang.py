@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import queue
 import signal
 import subprocess
 import sys
@@ -15,6 +16,7 @@ from uuid import uuid4
 
 import pytest
 
+from pipeline.gang import gang as gang_module
 from pipeline.gang.gang import Gang, GangDied, GangError, GangRefused
 from pipeline.gang.protocol import Done, Failed, Progress, Ready, Run, RunItem
 from pipeline.options import EngineOptions
@@ -293,6 +295,56 @@ def test_where_nobody_knows_what_the_others_wait_for_it_costs_the_gang(
     assert "num_frames 5 instead of 9" in failed.message
     assert not gang.alive
     assert not any(map(running, pids))
+
+
+def test_a_rank_that_hangs_and_those_who_wait_for_it_are_killed_when_patience_ends(
+    warm: Warm, tmp_path: Path
+) -> None:
+    gang = warm.get()
+    pids = gang.pids
+    stop = once("denoising", lambda: os.kill(pids[1], signal.SIGSTOP))
+    stopped_at: list[float] = []
+
+    def patience(last: Progress | None) -> float:
+        if last is None or last.stage != "denoising" or not last.step:
+            return START_S
+        stopped_at.append(time.monotonic())
+        return 2.5
+
+    with pytest.raises(GangDied, match=r"no word for 2 s after denoising \d+ of 50"):
+        gang.run(warm.run(tmp_path, num_inference_steps=50), stop, patience)
+
+    assert time.monotonic() - stopped_at[-1] >= 2.5
+    assert not any(map(running, pids))
+
+
+class Frozen:
+    """An inbox whose reader was stopped for an hour in its third wait; then there is a message."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+        self.waits = 0
+
+    def monotonic(self) -> float:
+        return self.now
+
+    def get(self, timeout: float) -> str:
+        self.waits += 1
+        if self.waits > 5:
+            return "a word"
+        self.now += 3600.0 if self.waits == 3 else timeout
+        raise queue.Empty
+
+
+def test_time_in_which_the_parent_was_stopped_is_no_silence(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    frozen = Frozen()
+    monkeypatch.setattr(gang_module, "time", frozen)
+    assert gang_module._listen(frozen, 3.0) == "a word"  # type: ignore[arg-type, comparison-overlap]
+
+    frozen.waits = 3
+    assert gang_module._listen(frozen, 2.0) is None  # type: ignore[arg-type]
 
 
 def test_a_kill_from_another_thread_ends_the_run(warm: Warm, tmp_path: Path) -> None:

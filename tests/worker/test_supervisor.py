@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from jobs.steps import StepTimes
 from jobs.store import JobStore
 from jobs.workers import Workers
 from pipeline.gang.gang import Gang
@@ -18,6 +19,7 @@ from tests.fixtures.waiting import wait_for
 from tests.jobs import making
 from worker.presence import Presence
 from worker.supervisor import Supervisor
+from worker.watchdog import Watchdog
 
 
 class Bench:
@@ -25,12 +27,14 @@ class Bench:
 
     def __init__(self, redis_url: str, directory: Path, device: Device) -> None:
         options = EngineOptions(model_path=str(directory / "none"), device=device)
-        workers = Workers(JobStore.connect(making.settings(redis_url)))
+        store = JobStore.connect(making.settings(redis_url))
+        workers = Workers(store)
+        watchdog = Watchdog(StepTimes(store), options, least_s=60, unseen_s=60)
         self.gang = Gang(options, num_gpus=1, directory=directory)
         self.presence = Presence(workers, options, slots=2)
         self.refused = threading.Event()
         self.supervisor = Supervisor(
-            self.gang, self.presence, start_s=60, stop_s=2, on_refused=self.refused.set
+            self.gang, self.presence, watchdog, start_s=60, stop_s=2, on_refused=self.refused.set
         )
 
 
