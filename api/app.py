@@ -8,6 +8,7 @@ from typing import IO
 from flask import Flask, Request
 
 from api import (
+    admin,
     deliveries,
     errors,
     headers,
@@ -78,6 +79,7 @@ def create_app(
     app.register_blueprint(jobs.blueprint(parts, "image"))
     app.register_blueprint(deliveries.blueprint(parts, "video"))
     app.register_blueprint(deliveries.blueprint(parts, "image"))
+    app.register_blueprint(admin.blueprint(parts))
     app.register_blueprint(models.blueprint(parts))
     app.register_blueprint(metrics.blueprint(parts))
     app.register_blueprint(openapi.blueprint())

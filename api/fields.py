@@ -92,6 +92,15 @@ class RetryBody(JobOptions):
     """The old request once more; nothing is required."""
 
 
+class DrainBody(BaseModel):
+    """How a worker is drained; nothing is required."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+    hand_back: bool = False
+    """Put the job that its gang computes back into the queue, rather than let it finish."""
+
+
 class ImageBody(JobOptions):
     """A new image."""
 

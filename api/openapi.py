@@ -12,6 +12,8 @@ from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
 from api import fields, objects
+from jobs import reports
+from jobs.quotas import Limits
 
 _REF = "#/components/schemas/{model}"
 _FILES = {"input_reference", "image"}
@@ -30,6 +32,10 @@ _ERRORS = {
     "503": "Something does not answer now; `Retry-After` says when to come back.",
     "504": "The image is not there yet; its job goes on under `error.id`.",
 }
+
+
+_OPTIONAL = (fields.RetryBody, fields.DrainBody, Limits)
+"""Bodies that may be left out."""
 
 
 @dataclass(frozen=True)
@@ -90,6 +96,24 @@ OPERATIONS = (
         body=fields.EditBody, creates=True,
     ),
     *_jobs("image"),
+    Operation("get", "/v1/admin/workers", "Live workers", reports.WorkersReport),
+    Operation(
+        "post", "/v1/admin/workers/{worker_id}/drain", "Take no more jobs",
+        reports.WorkerReport, body=fields.DrainBody,
+    ),
+    Operation(
+        "post", "/v1/admin/workers/{worker_id}/undrain", "Take jobs again", reports.WorkerReport
+    ),
+    Operation("get", "/v1/admin/queue", "All owners' jobs", reports.QueueReport),
+    Operation("post", "/v1/admin/jobs/{job_id}/cancel", "Anybody's job", objects.JobObject),
+    Operation(
+        "post", "/v1/admin/jobs/{job_id}/requeue", "From its worker to the queue", objects.JobObject
+    ),
+    Operation("get", "/v1/admin/quotas", "Limits and use", reports.QuotasReport),
+    Operation("get", "/v1/admin/quotas/{owner}", "One key's", reports.QuotaReport),
+    Operation(
+        "patch", "/v1/admin/quotas/{owner}", "Change limits", reports.QuotaReport, body=Limits
+    ),
     Operation("get", "/v1/models", "Served models", objects.ModelList),
     Operation("get", "/v1/model_info", "One of them", objects.ModelInfo, query=fields.ModelQuery),
     Operation("get", "/health", "What runs; 200 once a gang is ready", "application/json"),
@@ -153,7 +177,7 @@ def _described(operation: Operation) -> dict[str, Any]:
         if files := operation.body.model_fields.keys() & _FILES:
             form["encoding"] = {name: {"contentType": _IMAGES} for name in files}
         described["requestBody"] = {
-            "required": operation.body is not fields.RetryBody,
+            "required": operation.body not in _OPTIONAL,
             "content": {"application/json": {"schema": schema}, "multipart/form-data": form},
         }
     return described
@@ -163,11 +187,13 @@ def _parameters(operation: Operation) -> list[dict[str, Any]]:
     found = []
     if "{job_id}" in operation.path:
         kind = operation.path.split("/")[2].removesuffix("s")
+        kind = "(video|image)" if kind == "admin" else kind
         schema = {"type": "string", "pattern": rf"^{kind}_[0-7][0-9A-HJKMNP-TV-Z]{{25}}$"}
         found.append({"name": "job_id", "in": "path", "required": True, "schema": schema})
-    if "{webhook_id}" in operation.path:
-        schema = {"type": "string", "pattern": "^.+$"}
-        found.append({"name": "webhook_id", "in": "path", "required": True, "schema": schema})
+    for name in ("webhook_id", "worker_id", "owner"):
+        if f"{{{name}}}" in operation.path:
+            schema = {"type": "string", "pattern": "^.+$"}
+            found.append({"name": name, "in": "path", "required": True, "schema": schema})
     if operation.query is not None:
         whole = operation.query.model_json_schema()
         for name, schema in whole["properties"].items():

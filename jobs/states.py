@@ -48,10 +48,12 @@ EDGES = (
     Edge(State.IN_PROGRESS, "complete", State.COMPLETED),
     Edge(State.IN_PROGRESS, "fail", State.FAILED),
     Edge(State.IN_PROGRESS, "cancel", State.CANCELLED),
-    # Requeues: a silent beat (lost), a gang death (failure), a drain or preemption (hand-back).
+    # Requeues: a silent beat (lost), a gang death (failure), a drain or preemption (hand-back), an
+    # admin (requeue).
     Edge(State.IN_PROGRESS, "lose", State.QUEUED),
     Edge(State.IN_PROGRESS, "retry", State.QUEUED),
     Edge(State.IN_PROGRESS, "hand_back", State.QUEUED),
+    Edge(State.IN_PROGRESS, "requeue", State.QUEUED),
     # The same events once their cap (max_lost, max_failures) is reached.
     Edge(State.IN_PROGRESS, "lose", State.FAILED),
     Edge(State.IN_PROGRESS, "retry", State.FAILED),

@@ -70,6 +70,8 @@ class LiveWorker:
     """Claimed and not over here, as `<job id>/<fence>`: of one job there may be two, an old one too."""
     gang_attempt: str
     """The one that its gang computes; empty: none."""
+    drained: bool = False
+    """An admin wants it to take no more jobs; its state is then draining."""
 
     @property
     def free(self) -> bool:
@@ -103,8 +105,11 @@ class Workers:
         self._store = store
         self._redis = store.redis
 
-    def announce(self, info: WorkerInfo) -> None:
-        """Say that the worker lives; to be repeated every `beat_s`, and forgotten after `lease_s`."""
+    def announce(self, info: WorkerInfo) -> bool:
+        """Say that the worker lives; to be repeated every `beat_s`, and forgotten after `lease_s`.
+
+        True: it is drained, and takes no more jobs until that is undone.
+        """
         key = self._store.key
         known = self._known().get(info.model)
         served = ServedModel(
@@ -125,7 +130,9 @@ class Workers:
             if news:
                 pipe.lpush(key("wake"), "1")
                 pipe.ltrim(key("wake"), 0, 0)
-            pipe.execute()
+            pipe.hexists(key("drains"), info.id)
+            *_, drained = pipe.execute()
+        return bool(drained)
 
     def withdraw(self, worker_id: str) -> None:
         """Say goodbye: what the worker still holds, should it have died, goes by its jobs' beats."""
@@ -225,17 +232,21 @@ class Workers:
         with translated():
             pipe = self._redis.pipeline()
             pipe.hgetall(key("gangs"))
+            pipe.hkeys(key("drains"))
             for worker_id in ids:
                 pipe.get(key("worker", worker_id))
                 pipe.smembers(key("held", worker_id))
-            gangs, *rest = pipe.execute()
+            gangs, drained, *rest = pipe.execute()
         return [
             None
             if text is None
-            else LiveWorker(
-                info=WorkerInfo.model_validate_json(text),
-                attempts=frozenset(held),
-                gang_attempt=gangs.get(worker_id, ""),
-            )
+            else _live(text, held, gangs.get(worker_id, ""), drained=worker_id in drained)
             for worker_id, text, held in zip(ids, rest[::2], rest[1::2], strict=True)
         ]
+
+
+def _live(text: str, held: set[str], gang_attempt: str, *, drained: bool) -> LiveWorker:
+    info = WorkerInfo.model_validate_json(text)
+    if drained and info.state != "unhealthy":
+        info = info.model_copy(update={"state": "draining"})
+    return LiveWorker(info, frozenset(held), gang_attempt, drained)

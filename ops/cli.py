@@ -11,6 +11,7 @@ import typer
 from typer._click.exceptions import ClickException
 
 from jobs.errors import SettingsError
+from ops.admin import admin
 from ops.keys import keys
 from ops.options import Chosen, Refused, of_request, shared_options
 from pipeline.options import Device
@@ -25,6 +26,7 @@ app = typer.Typer(
 bench = typer.Typer(help="Measure the service on this machine.", no_args_is_help=True)
 app.add_typer(bench, name="bench")
 app.add_typer(keys, name="keys")
+app.add_typer(admin, name="admin")
 
 
 @app.command()

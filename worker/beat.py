@@ -19,6 +19,7 @@ from jobs.errors import StoreUnavailable
 from jobs.record import Job, Progress
 from jobs.settings import Settings
 from jobs.store import JobStore
+from worker.intake import Intake
 from worker.presence import Presence
 from worker.supervisor import Supervisor, Work
 
@@ -47,10 +48,16 @@ class Beat:
     """The thread that raises the beats."""
 
     def __init__(
-        self, store: JobStore, presence: Presence, supervisor: Supervisor, settings: Settings
+        self,
+        store: JobStore,
+        presence: Presence,
+        supervisor: Supervisor,
+        settings: Settings,
+        intake: Intake,
     ) -> None:
         self._store = store
         self._presence = presence
+        self._intake = intake
         self._supervisor = supervisor
         self._settings = settings
         self._held: dict[tuple[str, str], Held] = {}
@@ -109,6 +116,7 @@ class Beat:
             if time.monotonic() - announced >= self._settings.beat_s:
                 announced = time.monotonic()
                 self._presence.announce()
+                self._intake.keep(open_=not self._presence.drained)
             self._stopping.wait(PACE_S)
             self._news.wait(max(0.0, self._settings.beat_s - PACE_S))
             self._news.clear()

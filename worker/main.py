@@ -30,6 +30,7 @@ from worker.attempts import Attempts
 from worker.beat import Beat
 from worker.control import take_over
 from worker.drain import REFUSED, Leave, drain
+from worker.intake import Intake
 from worker.presence import Presence
 from worker.supervisor import Supervisor
 from worker.task import Worker, register
@@ -67,8 +68,8 @@ def run_worker(settings: Settings, options: EngineOptions, *, gang_env: Mapping[
     leave = Leave()
     leave.listen()
     num_gpus = options.num_gpus or plan(options, probe(options)).gang_size
-    worker = _build(settings, options, num_gpus, gang_env, artifacts=artifacts, leave=leave)
     app = make_celery(settings)
+    worker = _build(app, settings, options, num_gpus, gang_env, artifacts=artifacts, leave=leave)
     register(app, worker)
     take_over(worker.store)
     worker.supervisor.start()
@@ -106,6 +107,7 @@ def _log(settings: Settings) -> None:
 
 
 def _build(
+    app: Celery,
     settings: Settings,
     options: EngineOptions,
     num_gpus: int,
@@ -142,7 +144,13 @@ def _build(
         artifacts=artifacts,
         presence=presence,
         supervisor=supervisor,
-        beat=Beat(store, presence, supervisor, settings),
+        beat=Beat(
+            store,
+            presence,
+            supervisor,
+            settings,
+            Intake(app, presence.node, queue_name(options.name)),
+        ),
         attempts=attempts,
         devices=num_gpus,
         store_retry_s=settings.store_retry_s,
@@ -154,7 +162,7 @@ def _consume(app: Celery, worker: Worker, options: EngineOptions, leave: Leave) 
     app.finalize()
     app.set_default()
     app.WorkController(
-        hostname=f"{worker.presence.id}@{worker.presence.host}",
+        hostname=worker.presence.node,
         queues=[queue_name(options.name)],
         pool="threads",
         concurrency=SLOTS,

@@ -26,6 +26,8 @@ class Presence:
         self._workers = workers
         self._changing = threading.Lock()
         self._sending = threading.Lock()
+        self.drained = False
+        """Whether an admin wants it to take no more jobs, as the last announcement was told."""
         self._info = WorkerInfo(
             id=f"worker_{ULID()}",
             host=socket.gethostname(),
@@ -46,6 +48,11 @@ class Presence:
     def host(self) -> str:
         """This machine's name."""
         return self._info.host
+
+    @property
+    def node(self) -> str:
+        """Its name among Celery's workers."""
+        return f"{self.id}@{self.host}"
 
     @property
     def state(self) -> str:
@@ -74,7 +81,7 @@ class Presence:
         """Say it again. An unreachable store will hear it with the next beat."""
         with self._sending:
             try:
-                self._workers.announce(self._info)
+                self.drained = self._workers.announce(self._info)
             except StoreUnavailable as error:
                 log.warning("cannot announce this worker", error=str(error))
 

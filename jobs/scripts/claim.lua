@@ -1,12 +1,12 @@
 -- queued -> in_progress. (id, release, worker, nonce) -> record, or false: refused.
--- A worker whose gang computes something else returns the job to the order. It wakes nobody: were the
+-- A worker whose gang computes something else, or that is drained, returns the job to the order. It wakes nobody: were the
 -- free gang's worker deaf, relay and claim would chase each other.
 local id, release, worker, nonce = ARGV[3], ARGV[4], ARGV[5], ARGV[6]
 local job = read(id)
 if not job then return false end
 if holds(job, job.attempt .. '-' .. nonce) then return whole(id) end
 if call('HGET', key('released'), id) ~= release .. ' ' .. job.model then return false end
-if call('HEXISTS', key('gangs'), worker) == 1 then
+if call('HEXISTS', key('gangs'), worker) == 1 or call('HEXISTS', key('drains'), worker) == 1 then
   put_back(job)
   return false
 end

@@ -8,6 +8,7 @@ for _, attempt in ipairs(call('SMEMBERS', key('held', worker))) do
 end
 call('SREM', key('workers'), worker)
 call('HDEL', key('gangs'), worker)
+call('HDEL', key('drains'), worker)
 call('DEL', key('held', worker))
 wake()
 return 1

@@ -24,6 +24,7 @@
 -- worker:<id>, workers, models   what workers announce (jobs/workers.py)
 -- gangs                          hash   worker id -> "<id>/<fence>" of the attempt that its gang computes
 -- held:<worker>                  set    "<id>/<fence>" of attempts that the worker has not ended
+-- drains                         hash   worker id -> finish | hand_back: it takes no more jobs
 -- sweep                          zset   "<id>/<fence>/", "<id>/inputs/" or "<id>/" by the time they are due
 -- expiry                         zset   finished job ids by expires_at
 -- outbox                         zset   webhook events by due time
@@ -298,6 +299,15 @@ local function remembered(job, event, fence)
     return string.sub(job.ended, #head + 1)
   end
   return false
+end
+
+-- Taken from its worker, which hears of it as of a cancel and then frees its gang itself.
+local function take_back(job, now)
+  local fence = job.fence
+  end_attempt(job, now, device_seconds(job, now))
+  call('PUBLISH', key('cancels'), job.id)
+  requeue(job)
+  return remember(job, 'requeue', fence, 'queued')
 end
 
 -- A running job's gang is freed by its worker (gang_free), when it has really stopped.

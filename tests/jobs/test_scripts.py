@@ -88,6 +88,9 @@ class Scripts(RuleBasedStateMachine):
         self.deleted: dict[str, Expected] = {}
         self.busy: dict[str, Held] = {}
         self.held: dict[str, set[Held]] = {worker: set() for worker in WORKERS}
+        self.drained: set[str] = set()
+        for worker in WORKERS:
+            self.store.redis.set(f"t:worker:{worker}", making.worker(worker).model_dump_json())
         self.events: set[str] = set()
 
     def teardown(self) -> None:
@@ -152,7 +155,7 @@ class Scripts(RuleBasedStateMachine):
         expected = self.expected.get(job_id) or self.deleted[job_id]
         job = self.store.claim(job_id, expected.releases - age, worker)
         current = expected.release is not None and age == 0 and job_id in self.expected
-        if not current or worker in self.busy:
+        if not current or worker in self.busy or worker in self.drained:
             assert job is None
             if current:
                 expected.release = None
@@ -212,6 +215,23 @@ class Scripts(RuleBasedStateMachine):
         changes = not (late and self.holds(held))
         assert answer is (self.end("lose", held) if changes else None)
 
+    @rule(held=fences, twice=twice)
+    def requeue(self, held: Held, *, twice: bool) -> None:
+        answer = self.call(lambda: self.store.scripts("requeue", *held), twice=twice)
+        assert answer == self.end("requeue", held)
+
+    @rule(
+        worker=st.sampled_from(WORKERS),
+        how=st.sampled_from(["finish", "hand_back", "undo"]),
+        twice=twice,
+    )
+    def drain(self, worker: str, how: str, *, twice: bool) -> None:
+        answer = self.call(lambda: self.store.scripts("drain", worker, how), twice=twice)
+        taken = self.busy.get(worker) if how == "hand_back" else None
+        back = taken is not None and self.end("requeue", taken) is State.QUEUED
+        assert answer == ([taken[0]] if taken and back else [])
+        self.drained = self.drained - {worker} if how == "undo" else self.drained | {worker}
+
     def end(self, event: str, held: Held) -> State | None:
         """What the table says that the event does under this fence."""
         expected = self.expected.get(held[0])
@@ -230,7 +250,7 @@ class Scripts(RuleBasedStateMachine):
         if state is State.COMPLETED:
             expected.committed = held[1]
         self.ended(held[0])
-        if event != "lose":  # its worker says so itself
+        if event not in ("lose", "requeue"):  # its worker says so itself
             self.held[expected.worker].discard(held)
             if self.busy.get(expected.worker) == held:
                 del self.busy[expected.worker]

@@ -58,7 +58,7 @@ def test_the_api_page_names_every_route_and_no_other(tmp_path: Path) -> None:
         for method in (rule.methods or set()) - {"HEAD", "OPTIONS"}
     }
     text = (DOCS / "API.md").read_text()
-    named = set(re.findall(r"`(GET|POST|DELETE) (/[^`]*)`", text))
+    named = set(re.findall(r"`(GET|POST|PATCH|DELETE) (/[^`]*)`", text))
     # "`GET /v1/images` and below": what each kind of job has, see the videos' rows.
     below = {(method, path) for method, path in served if path.startswith("/v1/images/{id}")}
     assert {(method, path.replace("images", "videos")) for method, path in below} <= named

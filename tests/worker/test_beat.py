@@ -18,6 +18,7 @@ from tests.fixtures.redis import RedisServer
 from tests.fixtures.waiting import wait_for
 from tests.jobs import making
 from worker.beat import Beat
+from worker.intake import Intake
 from worker.presence import Presence
 from worker.supervisor import Supervisor, Work
 
@@ -30,7 +31,8 @@ class Bench:
         options = EngineOptions(model_path="/models/tiny")
         self.presence = Presence(Workers(self.store), options, slots=2)
         self.supervisor = Mock(spec=Supervisor)
-        self.beat = Beat(self.store, self.presence, self.supervisor, settings)
+        self.intake = Mock(spec=Intake)
+        self.beat = Beat(self.store, self.presence, self.supervisor, settings, self.intake)
 
     def claimed(self) -> Job:
         """A job that this worker has."""

@@ -11,6 +11,7 @@ from pathlib import Path
 import av
 from PIL import Image
 
+from jobs.admin import Admin
 from jobs.celery_app import make_celery, send
 from jobs.record import Job, new_id
 from jobs.states import State
@@ -170,6 +171,25 @@ def test_flowers_revoke_cancels_the_job_and_bars_no_id(stack: Stack) -> None:
     assert revoked is not None
     assert list(revoked.values()) == [[]]
     assert [list(answer.values()) for answer in refused] == [[{"error": "no job 'video_none'"}]]
+
+
+def test_a_drained_worker_hands_its_job_back_and_has_it_again_once_undrained(
+    stack: Stack,
+) -> None:
+    admin, pids, worker_id = Admin(stack.store), stack.pids, stack.worker.info.id
+    job = stack.wait_denoising(stack.submit(num_inference_steps=50, size="128x128", num_frames=33))
+
+    admin.drain(worker_id, hand_back=True)
+    wait_for(lambda: not stack.worker.attempts, "nothing is held", timeout_s=60)
+    assert stack.store.get(job.id).state is State.QUEUED
+    assert stack.worker.info.state == "draining"
+    wait_for(lambda: "takes no more jobs" in stack.log.read_text(), "it does not listen")
+
+    admin.undrain(worker_id)
+    again = stack.wait_completed(job)
+    assert (again.attempt, again.failures, again.lost) == (2, 0, 0)
+    assert stack.pids == pids
+    wait_for(lambda: stack.flower_state(job) == "SUCCESS", "Flower sees it end")
 
 
 def test_a_rank_killed_under_a_job_costs_a_try_and_no_more(stack: Stack) -> None:
