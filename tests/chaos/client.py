@@ -1,0 +1,189 @@
+"""The clients: they submit until they have their 200, poll until the end, cancel now and then.
+
+They know the API alone, and do what a careful client does: an Idempotency-Key, and the same request again
+after anything that is no answer.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from dataclasses import dataclass
+from random import Random
+from typing import Any
+
+import httpx
+
+from jobs.states import TERMINAL
+from tests.chaos.history import Delivery, History
+from tests.fixtures.webhooks import Receiver
+
+POLL_S = 0.3
+AGAIN = frozenset({429, 500, 502, 503, 504})
+"""What a client tries again."""
+CANCELS = 0.08
+"""So many of the jobs are cancelled by their owner."""
+
+
+@dataclass
+class Live:
+    """A job that has not ended, as its client sees it."""
+
+    job_id: str
+    owner: str
+    cancel_at: float = float("inf")
+
+
+class Clients:
+    """`target` jobs at a time, for the owner busy, on a thread of its own; more on demand."""
+
+    def __init__(
+        self,
+        history: History,
+        ports: tuple[int, ...],
+        keys: dict[str, str],
+        random: Random,
+        *,
+        target: int = 4,
+    ) -> None:
+        """`keys`: the API keys, by owner."""
+        self._history = history
+        self._keys = keys
+        self._random = random
+        self._target = target
+        self._urls = [f"http://127.0.0.1:{port}/v1/videos" for port in ports]
+        self._http = httpx.Client(timeout=8.0)
+        self._lock = threading.Lock()
+        self._live: dict[str, Live] = {}
+        self._owners: dict[str, str] = {}
+        self._number = 0
+        self._feeding = threading.Event()
+        self._stop = threading.Event()
+        self._receiver = Receiver()
+        self._thread = threading.Thread(target=self._run, name="clients", daemon=True)
+
+    def start(self) -> None:
+        """Feed and poll."""
+        self._feeding.set()
+        self._thread.start()
+
+    def starve(self) -> None:
+        """Submit no more; go on polling."""
+        self._feeding.clear()
+
+    def stop(self) -> None:
+        """End, and put down the webhooks that arrived."""
+        self._stop.set()
+        self._thread.join(30)
+        self._http.close()
+        self._receiver.close()
+        self._history.deliveries.extend(
+            Delivery(
+                received.headers["webhook-id"],
+                (body := json.loads(received.body))["data"]["id"],
+                body["type"],
+                body["data"]["status"],
+            )
+            for received in self._receiver.received
+        )
+
+    @property
+    def live(self) -> set[str]:
+        """Jobs that have not ended, as far as their clients know."""
+        with self._lock:
+            return set(self._live)
+
+    def submit(self, owner: str, *, steps: int | None = None, frames: int = 5) -> str:
+        """Submit until the answer is 200; the job's id."""
+        with self._lock:
+            self._number += 1
+            number = self._number
+            steps = steps or self._random.randrange(4, 24)
+            cancels = self._random.random() < CANCELS
+            cancel_after_s = self._random.uniform(0.0, 2.0)
+        body = {
+            "prompt": "a red circle moving right on a black background",
+            "size": "64x64",
+            "num_frames": frames,
+            "num_inference_steps": steps,
+            "seed": number,
+            "webhook_url": self._receiver.url(),
+            "metadata": {"number": str(number)},
+        }
+        key = f"request-{number}"
+        while True:
+            answer = self._ask("POST", "", owner, key=key, json=body)
+            if answer is not None and answer.status_code == 200:
+                break
+            time.sleep(POLL_S)
+        job_id: str = answer.json()["id"]
+        self._history.promise(key, job_id)
+        live = Live(job_id, owner)
+        if cancels and owner == "busy" and frames == 5:
+            live.cancel_at = time.monotonic() + cancel_after_s
+        with self._lock:
+            self._live[job_id] = live
+            self._owners[job_id] = owner
+        return job_id
+
+    def _run(self) -> None:
+        while not self._stop.wait(POLL_S):
+            with self._lock:
+                live = list(self._live.values())
+            for each in live:
+                self._poll(each)
+            if self._feeding.is_set() and len(self.live) < self._target:
+                self.submit("busy")
+
+    def _poll(self, live: Live) -> None:
+        if time.monotonic() >= live.cancel_at:
+            answer = self._ask("POST", f"/{live.job_id}/cancel", live.owner, fine=frozenset({409}))
+            if answer is not None:
+                live.cancel_at = float("inf")
+        answer = self._ask("GET", f"/{live.job_id}", live.owner)
+        if answer is None or answer.status_code != 200:
+            return
+        status = answer.json()["status"]
+        self._history.tell(live.job_id, status)
+        if status in TERMINAL:
+            with self._lock:
+                del self._live[live.job_id]
+
+    def look_again(self) -> None:
+        """Ask once more for every job, those that ended long ago too."""
+        for job_id, owner in self._owners.items():
+            for _ in range(20):
+                answer = self._ask("GET", f"/{job_id}", owner)
+                if answer is not None and answer.status_code == 200:
+                    self._history.tell(job_id, answer.json()["status"])
+                    break
+                time.sleep(POLL_S)
+
+    def _ask(
+        self,
+        method: str,
+        path: str,
+        owner: str,
+        *,
+        key: str = "",
+        fine: frozenset[int] = frozenset(),
+        **more: Any,
+    ) -> httpx.Response | None:
+        """One request to either API. None: no answer, or one that says to try again."""
+        with self._lock:
+            url = self._random.choice(self._urls)
+        headers = {"authorization": f"Bearer {self._keys[owner]}"}
+        if key:
+            headers["idempotency-key"] = key
+        try:
+            answer = self._http.request(method, url + path, headers=headers, **more)
+        except httpx.TransportError:
+            return None
+        if answer.status_code in AGAIN:
+            return None
+        if answer.status_code != 200 and answer.status_code not in fine:
+            self._history.refusals.append(
+                f"{method} {path}: {answer.status_code} {answer.text[:300]}"
+            )
+        return answer

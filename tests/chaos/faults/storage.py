@@ -1,0 +1,47 @@
+"""Disks: full where an attempt writes, slow where Redis makes things durable."""
+
+from __future__ import annotations
+
+import resource
+from contextlib import suppress
+from signal import SIGKILL
+
+from tests.chaos.faults.fault import Fault, Site
+
+
+def _attempts_full(site: Site) -> str:
+    """No file of a gang's ranks may grow any more, as on a full disk (EFBIG for ENOSPC)."""
+    worker = site.busy_worker()
+    pids = [device.pid for device in worker.info.devices]
+    with site.hit(worker, "disk full") as part:
+        for pid in pids:
+            with suppress(ProcessLookupError):
+                hard = resource.prlimit(pid, resource.RLIMIT_FSIZE)[1]
+                resource.prlimit(pid, resource.RLIMIT_FSIZE, (0, hard))
+        seconds = site.pause(0.5, 2.0)
+        for pid in pids:
+            with suppress(ProcessLookupError):
+                hard = resource.prlimit(pid, resource.RLIMIT_FSIZE)[1]
+                resource.prlimit(pid, resource.RLIMIT_FSIZE, (hard, hard))
+        site.pause(1.0, 1.0)  # the failed try is written down
+    return f"{part.name} for {seconds:.1f} s"
+
+
+def _redis_killed_while_fsync_is_slow(site: Site) -> str:
+    part = site.stack.parts["redis"]
+    pid = part.pid
+    with site.stack.slow_disk.slow():
+        seconds = site.pause(1.0, 3.0)
+        part.signal(SIGKILL)
+    site.until(lambda: part.pid != pid)
+    return f"after {seconds:.1f} s"
+
+
+FAULTS = (
+    Fault("disk full under an attempt", _attempts_full),
+    Fault(
+        "Redis SIGKILL while fsync is slow",
+        _redis_killed_while_fsync_is_slow,
+        lambda stack: stack.slow_disk.missing,
+    ),
+)
