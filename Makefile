@@ -6,6 +6,10 @@ TORCH ?= cpu
 TORCH_VERSION ?= 2.13.0
 PROMPT ?= a red circle moving right on a black background
 OUT ?= demo.mp4
+# For chaos: how many faults, drawn from which seed; or a planted bug to be caught.
+FAULTS ?= 40
+SEED ?= 1
+PLANTED ?=
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -20,12 +24,12 @@ override OUT := $(value OUT)
 export PROMPT OUT
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo check test bench clean
+.PHONY: help setup demo check test chaos bench clean
 
 help: ## Show this list
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
 	@echo
-	@echo 'Variables: PYTHON=$(PYTHON) (3.11 to 3.13), TORCH=cpu|xpu|cuda, PROMPT="..." and OUT=clip.mp4 for demo'
+	@echo 'Variables: PYTHON=$(PYTHON) (3.11 to 3.13), TORCH=cpu|xpu|cuda, PROMPT="..." and OUT=clip.mp4 for demo, FAULTS, SEED, PLANTED=fence|message|outage for chaos'
 
 setup: $(STAMP) ## Make .venv and install everything, torch for TORCH=cpu|xpu|cuda
 
@@ -57,6 +61,9 @@ check: setup ## Lint, formatting, types, import rules
 
 test: check ## check, then every test
 	$(BIN)/pytest -n 2 --dist loadfile --reruns 2
+
+chaos: setup ## Kill, stop and cut off everything, check that no job is lost: FAULTS=200 SEED=1
+	$(BIN)/python -m tests.chaos --faults $(FAULTS) --seed $(SEED) $(if $(PLANTED),--planted $(PLANTED))
 
 bench: setup ## What the service adds to a generation
 	$(BIN)/rushes bench overhead

@@ -10,7 +10,6 @@ import asyncio
 import threading
 import time
 from collections.abc import Callable
-from contextlib import suppress
 
 CHUNK_BYTES = 65536
 
@@ -26,6 +25,7 @@ class Link:
         self._writers: set[asyncio.StreamWriter] = set()
         self._flows = asyncio.Event()
         self._flows.set()
+        self._server: asyncio.Server | None = None
         self._is_cut = False
         self._pattern = b""
         self._seen = 0.0
@@ -61,8 +61,15 @@ class Link:
 
     async def serve(self) -> None:
         """Listen."""
-        server = await asyncio.start_server(self._accept, "127.0.0.1", 0)
-        self.port = server.sockets[0].getsockname()[1]
+        self._server = await asyncio.start_server(self._accept, "127.0.0.1", 0)
+        self.port = self._server.sockets[0].getsockname()[1]
+
+    async def close(self) -> None:
+        """Listen no more, and break what is open."""
+        if self._server is not None:
+            self._server.close()
+        self._flows.set()
+        self._cut()
 
     def _call(self, act: Callable[[], None]) -> None:
         done = threading.Event()
@@ -134,6 +141,7 @@ class Network:
     """Every link, on one thread."""
 
     def __init__(self) -> None:
+        self._links: list[Link] = []
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="network", daemon=True)
         self._thread.start()
@@ -142,6 +150,7 @@ class Network:
         """A new link to `target` on loopback, open."""
         link = Link(name, target, self._loop)
         asyncio.run_coroutine_threadsafe(link.serve(), self._loop).result(5)
+        self._links.append(link)
         return link
 
     def close(self) -> None:
@@ -149,11 +158,10 @@ class Network:
         asyncio.run_coroutine_threadsafe(self._stop(), self._loop).result(5)
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join(5)
-        with suppress(RuntimeError):
-            self._loop.close()
+        self._loop.close()
 
     async def _stop(self) -> None:
-        tasks = [task for task in asyncio.all_tasks() if task is not asyncio.current_task()]
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        for link in self._links:
+            await link.close()
+        if tasks := asyncio.all_tasks() - {asyncio.current_task()}:
+            await asyncio.wait(tasks, timeout=4)

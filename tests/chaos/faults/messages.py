@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from jobs.celery_app import make_celery, queue_name, send
-from jobs.connection import translated
+from jobs.celery_app import make_celery, send
 from tests.chaos.faults.fault import Fault, Site
 from tests.chaos.stack import MODEL
 
@@ -31,19 +30,20 @@ def _late(site: Site) -> str:
 
 
 def _lost(site: Site) -> str:
-    """Every message that waits in the broker's queue is gone, for as long as the block lasts."""
-    queue = f"{site.stack.settings.redis_prefix}{queue_name(MODEL)}"
-    job_id = site.clients.submit("busy")
-    lost = 0
-
-    def drop() -> bool:
-        nonlocal lost
-        with translated():
-            lost += int(site.stack.store.redis.delete(queue))
-        return lost >= 1
-
-    site.until(drop, 3.0)
-    return f"{lost} messages, after {job_id}"
+    """Popped for a worker that never gets it: its way is held, the message goes there, the way breaks."""
+    links = [site.stack.link(part, "redis") for part in ("worker-0", "worker-1")]
+    with site.history.hit("worker-0", "cut"), site.history.hit("worker-1", "cut"):
+        site.free_worker()
+        for link in links:
+            link.hold()
+        job_id = site.clients.submit("busy")
+        site.until(lambda: site.stack.store.get(job_id).release > 0, 3.0)
+        site.pause(0.1, 0.5)
+        for link in links:
+            link.cut()
+            link.heal()
+        site.pause(1.0, 1.0)  # they are heard again
+    return f"of {job_id}"
 
 
 FAULTS = (

@@ -12,8 +12,10 @@ def _break(site: Site, *links: Link, least_s: float, most_s: float) -> str:
     for link in links:
         (link.hold if held else link.cut)()
     seconds = site.pause(least_s, most_s)
-    for link in links:
+    for link in site.random.sample(links, len(links)):
         link.heal()
+        if len(links) > 1:  # an outage does not end for all at once
+            site.pause(0.0, 0.8)
     return f"{'held' if held else 'cut'} for {seconds:.1f} s"
 
 

@@ -1,0 +1,127 @@
+"""Each invariant, on a history that keeps it and on histories that break it."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from tests.chaos.aof import Change
+from tests.chaos.history import Delivery, History
+from tests.chaos.invariants import Evidence, check
+
+JOB = "video_1"
+KEY = f"jobs/{JOB}/2-b/video.mp4"
+
+Step = dict[str, str]
+STEPS: tuple[Step, ...] = (
+    {"state": "queued", "attempt": "0"},
+    {"state": "in_progress", "attempt": "1", "fence": "1-a", "worker": "worker_1"},
+    {"state": "queued", "fence": "", "worker": "", "lost": "1"},
+    {"state": "in_progress", "attempt": "2", "fence": "2-b", "worker": "worker_2"},
+    {"state": "completed", "artifacts": json.dumps([{"key": KEY}])},
+)
+"""A job whose first worker was killed."""
+
+
+def history() -> History:
+    seen = History(parts={"worker_1": "worker-0", "worker_2": "worker-1"})
+    seen.promise("request-1", JOB)
+    for status in ("queued", "in_progress", "completed"):
+        seen.tell(JOB, status)
+    with seen.hit("worker-0", "worker SIGKILL"):
+        pass
+    seen.hits[0].began = seen.hits[0].ended = 101.0
+    seen.deliveries.append(Delivery("evt_1", JOB, "video.completed", "completed"))
+    return seen
+
+
+def evidence(
+    *more: Step, steps: tuple[Step, ...] = STEPS, seen: History | None = None, **changes: object
+) -> Evidence:
+    record: dict[str, str] = {}
+    made = []
+    for at, step in enumerate((*steps, *more), 100):
+        after = record | step
+        made.append(Change(float(at), JOB, record, after))
+        record = after
+    given = {"stored": frozenset({KEY})} | changes
+    return Evidence(history=seen or history(), changes=tuple(made), **given)  # type: ignore[arg-type]
+
+
+def broken(seen: Evidence) -> set[str]:
+    return {violation.invariant for violation in check(seen)}
+
+
+def test_a_job_that_was_lost_with_its_worker_and_tried_again_breaks_nothing() -> None:
+    assert check(evidence()) == []
+
+
+@pytest.mark.parametrize(
+    ("seen", "invariant"),
+    [
+        (evidence(steps=STEPS[:4]), "every_promise_is_kept"),
+        (evidence({"state": "in_progress"}), "only_known_edges"),
+        (evidence({"state": "failed", "failures": "5", "error": "{}"}), "only_known_edges"),
+        (
+            evidence({"state": "in_progress", "attempt": "3", "fence": "3-c"}),
+            "attempts_only_rise",
+        ),
+        (evidence({"attempt": "1"}), "attempts_only_rise"),
+        (evidence({"artifacts": '[{"key": "jobs/video_1/2-b/other.mp4"}]'}), "one_fence_commits"),
+        (
+            evidence(
+                {"artifacts": '[{"key": "jobs/video_1/1-a/video.mp4"}]', "state": "completed"},
+                steps=STEPS[:4],
+            ),
+            "one_fence_commits",
+        ),
+        (evidence(unreadable={KEY: "moov atom not found"}), "artifacts_decode"),
+        (evidence({"artifacts": ""}), "artifacts_decode"),
+        (
+            evidence(stored=frozenset({KEY, f"jobs/{JOB}/1-a/video.mp4"})),
+            "nothing_uncommitted_stays",
+        ),
+        (evidence({"state": "failed"}, steps=STEPS[:4]), "failures_are_earned"),
+        (evidence(orphans=("123 rank",)), "nothing_outlives_the_stop"),
+    ],
+)
+def test_what_breaks_it_is_named(seen: Evidence, invariant: str) -> None:
+    assert invariant in broken(seen)
+
+
+def test_a_try_that_is_taken_without_a_fault_is_named() -> None:
+    seen = history()
+    seen.hits.clear()
+    assert broken(evidence(seen=seen)) == {"tries_end_for_a_reason"}
+    with seen.hit("worker-1", "of another worker"):
+        pass
+    seen.hits[0].began = seen.hits[0].ended = 101.0
+    assert broken(evidence(seen=seen)) == {"tries_end_for_a_reason"}
+
+
+def test_a_second_job_for_one_request_and_a_job_of_nobody_are_named() -> None:
+    seen = history()
+    seen.promise("request-1", "video_2")
+    assert "one_job_for_one_request" in broken(evidence(seen=seen))
+    seen = history()
+    seen.accepted.clear()
+    assert "one_job_for_one_request" in broken(evidence(seen=seen))
+
+
+def test_webhooks_that_are_missing_or_tell_something_else_are_named() -> None:
+    for wrong in (
+        [],
+        [Delivery("evt_1", JOB, "video.failed", "failed")],
+        [Delivery(webhook, JOB, "video.completed", "completed") for webhook in ("evt_1", "evt_2")],
+    ):
+        seen = history()
+        seen.deliveries[:] = wrong
+        assert broken(evidence(seen=seen)) == {"webhooks_tell_the_end"}
+
+
+def test_an_api_that_takes_an_end_back_is_named() -> None:
+    seen = history()
+    seen.tell(JOB, "in_progress")
+    seen.tell(JOB, "completed")
+    assert broken(evidence(seen=seen)) == {"only_known_edges"}
