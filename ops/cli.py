@@ -15,6 +15,7 @@ from ops.admin import admin
 from ops.keys import keys
 from ops.options import Chosen, Refused, of_request, shared_options
 from pipeline.options import Device
+from pipeline.request import Fidelity, ImageFormat
 
 app = typer.Typer(
     name="rushes",
@@ -90,7 +91,12 @@ def flower() -> None:
 def generate(
     chosen: Chosen,
     *,
-    prompt: Annotated[list[str], typer.Option(help="What to show; again for another.")],
+    prompt: Annotated[
+        list[str] | None, typer.Option(help="What to show; again for another.", show_default=False)
+    ] = None,
+    prompt_file: Annotated[
+        Path | None, typer.Option(help="More prompts, one a line; - reads stdin.", allow_dash=True)
+    ] = None,
     negative_prompt: Annotated[
         str | None, typer.Option(help="What to steer away from.", show_default=False)
     ] = None,
@@ -104,19 +110,28 @@ def generate(
     fps: Annotated[int | None, of_request("Frames a second of the file.")] = None,
     num_inference_steps: Annotated[int | None, of_request("Denoising steps.")] = None,
     guidance_scale: Annotated[float | None, of_request("Weight of the prompt.")] = None,
+    guidance_scale_2: Annotated[
+        float | None, of_request("The same for the low-noise steps of a model with two experts.")
+    ] = None,
     seed: Annotated[int | None, of_request("Of the first output; the next count up.")] = None,
+    output_format: Annotated[
+        ImageFormat | None, of_request("Of an image. Omitted: what the file ends in, or png.")
+    ] = None,
+    fidelity: Annotated[
+        Fidelity, typer.Option(help="How far shortcuts such as --step-cache may go.")
+    ] = "exact",
     num_outputs: Annotated[int, typer.Option(min=1, help="Outputs to make.")] = 1,
     save_output: Annotated[bool, typer.Option(help="Keep the files.")] = True,
     output_path: Annotated[Path, typer.Option(help="A file or a folder.")] = Path("outputs"),
 ) -> None:
     """Generate on this machine's devices, without any service."""
-    from ops.generate import run_generate
+    from ops.generate import all_prompts, run_generate
 
     chosen.tell_ranks()
     raise typer.Exit(
         run_generate(
             chosen.engine,
-            prompt,
+            all_prompts(prompt or [], prompt_file),
             save_output=save_output,
             output_path=output_path,
             image=image,
@@ -127,7 +142,10 @@ def generate(
             fps=fps,
             num_inference_steps=num_inference_steps,
             guidance_scale=guidance_scale,
+            guidance_scale_2=guidance_scale_2,
             seed=seed,
+            output_format=output_format,
+            fidelity=fidelity,
             num_outputs=num_outputs,
         )
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -67,6 +67,24 @@ def run_generate(
     _print(outputs if isinstance(outputs, list) else [outputs])
     Console(stderr=True, highlight=False).print(f"{time.monotonic() - began:.1f} s in all")
     return 0
+
+
+def all_prompts(given: Sequence[str], file: Path | None) -> list[str]:
+    """Those given, then those of a file: one a line, UTF-8, empty lines left out; `-` is stdin.
+
+    Raises:
+        Refused: there is none, or the file cannot be read.
+    """
+    prompts = list(given)
+    if file is not None:
+        try:
+            text = sys.stdin.read() if str(file) == "-" else file.read_text("utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise Refused(f"--prompt-file {file} cannot be read: {error}") from None
+        prompts += filter(None, map(str.strip, text.splitlines()))
+    if not prompts:
+        raise Refused("no prompt: give --prompt, or a --prompt-file with one a line")
+    return prompts
 
 
 class Together:

@@ -20,7 +20,7 @@ def optimize(pipe: Any, options: EngineOptions) -> None:
     """Let IPEX change the transformers of a diffusers pipeline, where the options ask for it.
 
     Raises:
-        ValueError: it is not installed, or made for another torch.
+        ValueError: it is not installed, made for another torch, or fails to load.
     """
     if not options.use_ipex:
         return
@@ -42,4 +42,7 @@ def _load() -> Any:
         raise ValueError(
             f"use_ipex: {_MODULE} {version} is not made for torch {torch.__version__}: leave it out"
         )
-    return importlib.import_module(_MODULE)
+    try:
+        return importlib.import_module(_MODULE)
+    except Exception as error:  # 2.8.0 with transformers 5: NameError
+        raise ValueError(f"use_ipex: {_MODULE} {version} cannot be loaded: {error}") from error

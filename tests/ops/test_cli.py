@@ -74,7 +74,7 @@ def test_an_unknown_option_is_named() -> None:
         (("serve", "--port", "0"), "'--port': Input should be greater than or equal to 1"),
         (("serve", "--dtype", "int8"), "'--dtype': 'int8' is not one of"),
         (("serve", "--log-level", "loud"), "'--log-level': 'loud' is not one of"),
-        (("generate",), "'--prompt'"),
+        (("generate",), "--prompt"),
         (("keys", "create"), "'name'"),
         (("sevre",), "'sevre'"),
     ],

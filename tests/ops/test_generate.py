@@ -1,3 +1,4 @@
+import io
 import subprocess
 import sys
 from pathlib import Path
@@ -5,7 +6,8 @@ from pathlib import Path
 import av
 import pytest
 
-from ops.generate import Together
+from ops.generate import Together, all_prompts
+from ops.options import Refused
 from pipeline.gang.protocol import Progress
 
 pytestmark = pytest.mark.timeout(180)
@@ -13,7 +15,8 @@ pytestmark = pytest.mark.timeout(180)
 
 def test_makes_numbered_outputs_and_says_what_they_are(tmp_path: Path, tiny_wan: Path) -> None:
     command = [sys.executable, "-m", "ops.cli", "generate", "--model-path", str(tiny_wan)]
-    command += ["--prompt", "a cat", "--prompt", "a dog"]
+    (tmp_path / "prompts.txt").write_text("\n  a dog \n\n")
+    command += ["--prompt", "a cat", "--prompt-file", str(tmp_path / "prompts.txt")]
     command += ["--num-frames", "5", "--width", "32", "--height", "48"]
     command += ["--fps", "10", "--num-inference-steps", "2", "--guidance-scale", "1"]
     command += ["--seed", "5", "--num-outputs", "2", "--output-path", str(tmp_path / "cat.mp4")]
@@ -27,6 +30,34 @@ def test_makes_numbered_outputs_and_says_what_they_are(tmp_path: Path, tiny_wan:
         with av.open(file, "r") as container:
             assert len(list(container.decode(video=0))) == 5
     assert "INFO" not in done.stderr  # the ranks keep quiet under a progress bar
+
+
+def test_prompts_come_from_a_file_or_from_stdin(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    file = tmp_path / "prompts.txt"
+    file.write_text("a dog\n\n  ein Füchslein\r\n", "utf-8")
+    assert all_prompts(["a cat"], file) == ["a cat", "a dog", "ein Füchslein"]
+    monkeypatch.setattr("sys.stdin", io.StringIO("a bird\n"))
+    assert all_prompts([], Path("-")) == ["a bird"]
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (None, "cannot be read: .*No such file"),
+        (b"\xff\xfe", "cannot be read: .*utf-8"),
+        (b"\n \n", "^no prompt: give --prompt, or a --prompt-file"),
+    ],
+)
+def test_a_file_without_prompts_is_refused(
+    tmp_path: Path, content: bytes | None, words: str
+) -> None:
+    file = tmp_path / "prompts.txt"
+    if content is not None:
+        file.write_bytes(content)
+    with pytest.raises(Refused, match=words):
+        all_prompts([], file)
 
 
 def test_a_value_outside_the_models_limits_is_refused(tiny_wan: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import sys
+from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
@@ -66,4 +67,16 @@ def test_beside_another_torch_it_is_refused_unloaded(
 
 def test_where_it_is_not_installed_it_is_refused(pipe: Any) -> None:
     with pytest.raises(ValueError, match="use_ipex: intel_extension_for_pytorch is not installed"):
+        optimize(pipe, ASKED)
+
+
+def test_where_it_does_not_load_it_is_refused(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, pipe: Any
+) -> None:
+    """As 2.8.0 does beside transformers 5."""
+    install(monkeypatch, torch.__version__)
+    monkeypatch.delitem(sys.modules, "intel_extension_for_pytorch")
+    (tmp_path / "intel_extension_for_pytorch.py").write_text("MoeModelOutputWithPast")
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(ValueError, match="cannot be loaded: name 'MoeModelOutputWithPast' is not"):
         optimize(pipe, ASKED)
