@@ -72,6 +72,8 @@ def accept(
         retry_of=retry_of,
         metadata=body.metadata or {},
         retention_s=body.expires_after,
+        max_waiting_s=_least(body.max_waiting_s, parts.settings.max_waiting_s),
+        max_running_s=_least(body.max_running_s, parts.settings.max_running_s),
         request_id=g.request_id,
     )
     if wanted.images:
@@ -80,6 +82,11 @@ def accept(
     event = "job accepted" if look.job.id == job.id else "job was there"
     _log.info(event, job_id=look.job.id, model=look.job.model)
     return look
+
+
+def _least(*limits: int | None) -> int | None:
+    """The strictest of the limits that there are."""
+    return min((limit for limit in limits if limit is not None), default=None)
 
 
 def _webhook(

@@ -67,6 +67,10 @@ class JobOptions(BaseModel):
     """The client's own notes: up to 16 names of 64 characters, values of 512."""
     expires_after: Int | None = Field(default=None, ge=60, le=MAX_EXPIRES_S)
     """Seconds from the job's end until record and files are removed."""
+    max_waiting_s: Int | None = Field(default=None, ge=1, le=MAX_EXPIRES_S)
+    """The job fails with code `queue_timeout` unless it starts within this time."""
+    max_running_s: Int | None = Field(default=None, ge=1, le=MAX_EXPIRES_S)
+    """The job fails with code `run_timeout` when one try of it computes for longer."""
     user: Word | None = None
     """Accepted without effect: whose a job is, the API key says."""
 

@@ -69,6 +69,8 @@ class JobObject(Answer):
     steps: int | None
     attempt: int
     priority: int
+    max_waiting_s: int | None
+    max_running_s: int | None
     queue_position: int | None
     """Among one's own waiting jobs of that model and priority, from 1."""
     eta_s: float | None

@@ -43,6 +43,8 @@ def public(
         "steps": progress.steps if progress else None,
         "attempt": job.attempt,
         "priority": job.priority,
+        "max_waiting_s": job.max_waiting_s,
+        "max_running_s": job.max_running_s,
         "queue_position": queue_position,
         "eta_s": None if eta_s is None else round(eta_s, 1),
         "error": job.error.model_dump() if job.error and job.state is State.FAILED else None,

@@ -120,6 +120,10 @@ class Job(BaseModel):
     """The client's own notes; nothing here reads them."""
     retention_s: int | None = None
     """How long it is kept once finished, where the client says so."""
+    max_waiting_s: int | None = None
+    """It fails unless its first try has begun within this time."""
+    max_running_s: int | None = None
+    """It fails when the gang computes one try of it for longer."""
     request_id: str = ""
     """Of the HTTP request that made it."""
 

@@ -74,6 +74,11 @@ class Settings(BaseSettings):
     retention_s: int = Field(default=7 * 86400, ge=60)
     """How long a finished job's record and artifacts are kept."""
 
+    max_waiting_s: int | None = Field(default=None, ge=1)
+    """A job that has not started by then fails, or earlier, as its client says. Omitted: no limit."""
+    max_running_s: int | None = Field(default=None, ge=1)
+    """A job whose try computes for longer fails, or earlier, as its client says. Omitted: no limit."""
+
     beat_s: float = Field(default=2.0, gt=0)
     """A worker raises the beat of a job that it holds this often."""
     lease_s: float = Field(default=15.0, gt=0)

@@ -240,7 +240,7 @@ class JobStore:
             raise NotFound(f"no job {job_id!r}")
 
     def expire(self, job_id: str, error: JobError) -> bool:
-        """Fail a queued job that waited past its deadline. False: it is not queued."""
+        """Fail a queued job that has not started by its deadline. False: it is not, or not yet."""
         return self.scripts("expire", job_id, error.model_dump_json()) is not None
 
     # What workers do -----------------------------------------------------------------------------

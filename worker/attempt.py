@@ -131,6 +131,9 @@ class Attempt:
         if isinstance(answer, protocol.Done):
             return answer
         self._still_ours()
+        if self._held.overdue.is_set():
+            message = f"it ran for longer than {self._job.max_running_s} s"
+            raise TryFailed(JobError(code="run_timeout", message=message), again=False)
         if died:
             raise TryFailed(JobError(code="gang_died", message=died), again=True)
         if answer is None:

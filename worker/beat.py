@@ -40,6 +40,8 @@ class Held:
     progress: Progress | None = None
     work: Work | None = None
     """Set while the gang has it."""
+    overdue: threading.Event = field(default_factory=threading.Event)
+    """Set when the gang has computed it for longer than it may."""
     ending: bool = False
     """Its end is being written: from then on that answer counts, not the beat's."""
 
@@ -113,6 +115,7 @@ class Beat:
         while not self._stopping.is_set():
             for held in self.held:
                 self._raise(held)
+                self._limit(held)
             if time.monotonic() - announced >= self._settings.beat_s:
                 announced = time.monotonic()
                 self._presence.announce()
@@ -120,6 +123,19 @@ class Beat:
             self._stopping.wait(PACE_S)
             self._news.wait(max(0.0, self._settings.beat_s - PACE_S))
             self._news.clear()
+
+    def _limit(self, held: Held) -> None:
+        """Stop a run that has computed for longer than its job may; kill one that does not stop."""
+        work, most_s = held.work, held.job.max_running_s
+        if work is None or work.started_at is None or most_s is None:
+            return
+        over_s = time.monotonic() - work.started_at - most_s
+        if over_s > 0 and not held.overdue.is_set():
+            log.warning("it has run for too long", job=held.job.id, max_running_s=most_s)
+            held.overdue.set()
+            self._supervisor.cancel(work)
+        elif over_s > self._settings.cancel_grace_s:
+            self._supervisor.kill(work)
 
     def _raise(self, held: Held) -> None:
         if held.lost.is_set():

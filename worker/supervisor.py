@@ -29,13 +29,15 @@ LOOK_S = 0.5
 """How soon an idle gang's death is noticed."""
 
 
-@dataclass(frozen=True)
+@dataclass
 class Work:
     """One run on its way through the gang. `outcome` raises GangDied, or is cancelled unstarted."""
 
     run: Run
     on_progress: Callable[[Progress], None]
     outcome: Future[Done | Failed] = field(default_factory=Future)
+    started_at: float | None = None
+    """When the gang got it, monotonic seconds."""
 
 
 class Supervisor:
@@ -120,6 +122,7 @@ class Supervisor:
 
     def _perform(self, work: Work) -> None:
         watch = self._watchdog.watch(work.run)
+        work.started_at = time.monotonic()
         try:
             answer = self._gang.run(work.run, work.on_progress, watch.allow)
         except GangDied as error:

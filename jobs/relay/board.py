@@ -122,6 +122,15 @@ class Board:
         """Return a release that nobody claimed to the order, in its old place."""
         self._store.unrelease(release.job_id, release.number)
 
+    def expire_overdue(self) -> tuple[str, ...]:
+        """Fail some of the jobs that have not started in time; returns their ids."""
+        failed = []
+        for job_id, most_s in pairs(self._store.scripts("overdue", _BATCH)).items():
+            message = f"it did not start within the {most_s} s that it might wait"
+            if self._store.expire(job_id, JobError(code="queue_timeout", message=message)):
+                failed.append(job_id)
+        return tuple(failed)
+
     def due_sweeps(self) -> tuple[tuple[str, str], ...]:
         """Some of the file prefixes to delete now, each with the mark that `swept` wants."""
         flat = self._store.scripts("sweep_due", _BATCH)

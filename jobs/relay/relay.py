@@ -1,4 +1,4 @@
-"""The relay's loop: renew the lead, look, requeue the silent, release to the free, sleep until woken."""
+"""The relay's loop: renew the lead, requeue the silent, fail the late, release to the free, sleep."""
 
 from __future__ import annotations
 
@@ -99,6 +99,8 @@ class Relay:
                 _log.warning("job's beat is silent", job=silent.job_id, now=state.value)
         for release in self._watch.look(self._board.released(), self._clock()):
             self._board.unrelease(release)
+        for job_id in self._board.expire_overdue():
+            _log.info("waited too long", job=job_id)
         released = self._board.released()
         for model, gangs in free_gangs(self._workers.live()).items():
             released = self._board.release(model, gangs)

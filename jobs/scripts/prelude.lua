@@ -25,6 +25,7 @@
 -- gangs                          hash   worker id -> "<id>/<fence>" of the attempt that its gang computes
 -- held:<worker>                  set    "<id>/<fence>" of attempts that the worker has not ended
 -- drains                         hash   worker id -> finish | hand_back: it takes no more jobs
+-- deadlines                      zset   ids of jobs that have never started, by when they must have
 -- sweep                          zset   "<id>/<fence>/", "<id>/inputs/" or "<id>/" by the time they are due
 -- expiry                         zset   finished job ids by expires_at
 -- outbox                         zset   webhook events by due time
@@ -238,6 +239,7 @@ local function finish(job, state, now)
   local expires_at = now + tonumber(job.retention_s or RETENTION_S)
   write(job, {state = state, completed_at = now, expires_at = expires_at})
   call('ZADD', key('expiry'), expires_at, job.id)
+  call('ZREM', key('deadlines'), job.id)
   tally(job, 'estimate', -tonumber(job.estimate or 0))
   count('jobs ' .. state .. ' ' .. job.model)
   notify(job, now)

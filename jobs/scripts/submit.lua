@@ -47,6 +47,9 @@ local function submit()
   job = read(id)
   if once ~= '' then call('SET', once_key, id .. ' ' .. body, 'EX', ONCE_S) end
   call('ZADD', key('owner', owner), job.created_at, id)
+  if fields.max_waiting_s then
+    call('ZADD', key('deadlines'), unix_now() + tonumber(fields.max_waiting_s), id)
+  end
   tally(job, 'estimate', estimate)
   count_queued(job, 1)
   enqueue(job, lowest_time(job))

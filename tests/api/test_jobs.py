@@ -126,9 +126,9 @@ def test_a_poll_is_never_due_too_soon_or_too_late() -> None:
 
 
 def test_what_a_client_notes_comes_back(served: FlaskClient) -> None:
-    options = {"metadata": {"shot": "12b"}, "priority": 3, "expires_after": 3600}
-    job = create(served, quality="high", user="someone", **options)
-    assert (job["metadata"], job["priority"]) == ({"shot": "12b"}, 3)
+    options = {"metadata": {"shot": "12b"}, "priority": 3, "max_waiting_s": 60, "max_running_s": 9}
+    job = create(served, quality="high", user="someone", expires_after=3600, **options)
+    assert {name: job[name] for name in options} == options
     form = {"prompt": "x", "metadata": '{"shot": "12b"}', "extra_body": '{"seed": 5}'}
     answer = served.post("/v1/videos", data=form, content_type="multipart/form-data")
     assert (answer.get_json()["metadata"], answer.get_json()["seed"]) == ({"shot": "12b"}, 5)
@@ -142,6 +142,8 @@ def test_what_a_client_notes_comes_back(served: FlaskClient) -> None:
         ({"metadata": "no json"}, "metadata"),
         ({"priority": 10}, "priority"),
         ({"expires_after": 1}, "expires_after"),
+        ({"max_waiting_s": 0}, "max_waiting_s"),
+        ({"max_running_s": "soon"}, "max_running_s"),
         ({"extra_body": {"seed": 1}, "seed": 1}, "seed"),
         ({"extra_body": {"speed": 1}}, "speed"),
         ({"extra_body": 7}, "extra_body"),

@@ -100,6 +100,20 @@ def test_no_free_gang_no_release(stand: Stand) -> None:
     assert stand.sent.ids == [first.id, second.id], "though the first is still being stored"
 
 
+def test_a_job_that_has_not_started_in_time_fails_and_no_other(stand: Stand) -> None:
+    late = stand.store.submit(making.job(max_waiting_s=0, webhook_url="https://example.com/"))
+    patient = stand.store.submit(making.job(max_waiting_s=3600))
+    stand.ticks(1)
+    failed = stand.store.get(late.id)
+    assert failed.state is State.FAILED
+    assert failed.error is not None
+    assert failed.error.code == "queue_timeout"
+    assert stand.store.redis.zcard("t:outbox") == 1
+    assert stand.store.get(patient.id).state is State.QUEUED
+    stand.store.cancel(patient.id)
+    assert not stand.store.redis.exists("t:deadlines")
+
+
 def test_an_unclaimed_release_is_sent_again_under_the_next_number(stand: Stand) -> None:
     job = stand.store.submit(making.job())
     stand.workers.announce(making.worker("w1"))

@@ -284,9 +284,12 @@ def test_expire_fails_a_queued_job_only(store: JobStore) -> None:
     board = Board(store, "me")
     board.lead(600)
     late = JobError(code="deadline", message="it waited too long")
-    running = claimed(store, board)
+    running = claimed(store, board, max_waiting_s=0)
     assert not store.expire(running.id, late)
-    job_id, number = released(store, board)
+    assert store.hand_back(running.id, running.fence)
+    assert not store.expire(running.id, late), "it has started once"
+    store.delete(running.id)
+    job_id, number = released(store, board, max_waiting_s=0)
     assert store.expire(job_id, late)
     assert store.get(job_id).error == late
     assert store.claim(job_id, number, "w2") is None

@@ -15,13 +15,14 @@ from jobs.artifacts.disk import DiskArtifacts
 from jobs.errors import StorageRefused
 from jobs.record import Artifact
 from jobs.store import JobStore
-from pipeline.gang.protocol import Done, ItemResult
+from pipeline.gang.gang import GangDied
+from pipeline.gang.protocol import Done, Failed, ItemResult, Run
 from tests.fixtures.waiting import wait_for
 from tests.jobs import making
 from worker import attempt
 from worker.attempt import Attempt, HandedBack, Lost, TryFailed
 from worker.beat import Beat, Held
-from worker.supervisor import Supervisor
+from worker.supervisor import Supervisor, Work
 
 DONE = Done(
     run_id="r",
@@ -68,16 +69,26 @@ class Bench:
         self.artifacts = Outage(tmp_path / "artifacts", refusals)
         self.held = Held(making.job().model_copy(update={"fence": "1-aa"}))
         self.draining = threading.Event()
+        self.supervisor = Mock(spec=Supervisor)
         self.attempt = Attempt(
             self.held,
             worker_id="w",
             store=Mock(spec=JobStore),
             artifacts=self.artifacts,
             beat=Mock(spec=Beat),
-            supervisor=Mock(spec=Supervisor),
+            supervisor=self.supervisor,
             draining=self.draining,
             store_retry_s=store_retry_s,
         )
+
+    def answers(self, answer: Failed | GangDied) -> None:
+        """What the gang will say."""
+        work = Work(Mock(spec=Run), lambda _: None)
+        if isinstance(answer, Failed):
+            work.outcome.set_result(answer)
+        else:
+            work.outcome.set_exception(answer)
+        self.supervisor.submit.return_value = work
 
     def store(self) -> tuple[Artifact, ...]:
         return self.attempt.store(DONE, self.directory)
@@ -93,6 +104,39 @@ def test_an_outage_longer_than_every_back_off_costs_no_try(
 
     assert bench.artifacts.asked == 21
     assert b"".join(bench.artifacts.read(artifact.key)) == b"video"
+
+
+OUT_OF_MEMORY = Failed(run_id="r", code="out_of_memory", message="ask for num_frames 41")
+
+
+@pytest.mark.parametrize("fatal", [False, True], ids=["the gang lives", "the gang is lost"])
+def test_want_of_memory_fails_the_job_at_once_with_the_advice(tmp_path: Path, fatal: bool) -> None:
+    bench = Bench(tmp_path, 0, store_retry_s=1)
+    bench.answers(OUT_OF_MEMORY.model_copy(update={"fatal": fatal}))
+
+    with pytest.raises(TryFailed) as failed:
+        bench.attempt.run(tmp_path)
+
+    assert not failed.value.again
+    assert failed.value.error.code == "out_of_memory"
+    assert "num_frames 41" in failed.value.error.message
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [Failed(run_id="r", code="cancelled", message="cancelled"), GangDied("killed")],
+    ids=["it stopped", "it was killed"],
+)
+def test_a_run_that_took_too_long_fails_for_good(tmp_path: Path, answer: Failed | GangDied) -> None:
+    bench = Bench(tmp_path, 0, store_retry_s=1)
+    bench.answers(answer)
+    bench.held.overdue.set()
+
+    with pytest.raises(TryFailed) as failed:
+        bench.attempt.run(tmp_path)
+
+    assert not failed.value.again
+    assert failed.value.error.code == "run_timeout"
 
 
 def test_past_the_bound_the_job_fails_for_good_and_the_client_hears_no_details(

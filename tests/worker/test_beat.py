@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from unittest.mock import Mock
@@ -34,12 +35,12 @@ class Bench:
         self.intake = Mock(spec=Intake)
         self.beat = Beat(self.store, self.presence, self.supervisor, settings, self.intake)
 
-    def claimed(self) -> Job:
+    def claimed(self, **changes: object) -> Job:
         """A job that this worker has."""
         board = Board(self.store, token="me")
         assert board.lead(600)
         self.presence.announce()
-        job = self.store.submit(making.job())
+        job = self.store.submit(making.job(**changes))  # type: ignore[arg-type]
         (release,) = board.release("tiny", 1)
         claimed = self.store.claim(job.id, release.number, self.presence.id)
         assert claimed is not None
@@ -90,13 +91,29 @@ def test_a_cancelled_job_is_lost_and_its_run_cancelled(redis_url: str, beat_s: f
     with beating(settings) as bench:
         job = bench.claimed()
         with bench.beat.hold(job) as held:
-            work = held.work = Mock(spec=Work)
+            work = held.work = Mock(spec=Work, started_at=None)
             wait_for(lambda: bench.store.get(job.id).beat, "it beats")
             bench.store.cancel(job.id)
             wait_for(held.lost.is_set, "it is lost", timeout_s=2 if beat_s > 2 else 20)
             wait_for(lambda: bench.supervisor.cancel.called, "the run is cancelled")
             bench.supervisor.cancel.assert_called_once_with(work)
             wait_for(lambda: bench.supervisor.kill.called, "the gang is killed after the grace")
+
+
+def test_a_run_that_takes_too_long_is_stopped_and_killed_after_the_grace(redis_url: str) -> None:
+    with beating(making.settings(redis_url, beat_s=0.3, cancel_grace_s=0.3)) as bench:
+        job = bench.claimed(max_running_s=60)
+        with bench.beat.hold(job) as held:
+            work = held.work = Mock(spec=Work, started_at=None)
+            beats = bench.store.get(job.id).beat + 2
+            wait_for(lambda: bench.store.get(job.id).beat >= beats, "it waits for its gang")
+            assert not held.overdue.is_set()
+            work.started_at = time.monotonic() - 60
+            wait_for(lambda: bench.supervisor.cancel.called, "the run is cancelled")
+            bench.supervisor.cancel.assert_called_once_with(work)
+            wait_for(lambda: bench.supervisor.kill.called, "the gang is killed")
+            assert held.overdue.is_set()
+            assert not held.lost.is_set()
 
 
 def test_a_refusal_while_the_end_is_written_means_nothing(redis_url: str) -> None:
