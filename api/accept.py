@@ -80,7 +80,7 @@ def accept(
         put_inputs(parts.store, parts.artifacts, job.id, images())
     look = parts.store.accept(job, once=once, quota=who.rights.quota)
     event = "job accepted" if look.job.id == job.id else "job was there"
-    _log.info(event, job_id=look.job.id, model=look.job.model)
+    _log.info(event, job=look.job.id, model=look.job.model)
     return look
 
 

@@ -47,6 +47,8 @@ class Door:
             if g.caller.owner == ANONYMOUS:
                 self._refuse_strangers(request)
             structlog.contextvars.bind_contextvars(owner=g.caller.owner)
+            if job_id := (request.view_args or {}).get("job_id"):
+                structlog.contextvars.bind_contextvars(job=job_id)
 
     def caller(self, asking: Request) -> Caller:
         """Who asks.

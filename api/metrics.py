@@ -11,15 +11,15 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.core import (
     CounterMetricFamily,
     GaugeMetricFamily,
+    HistogramMetricFamily,
     Metric,
-    SummaryMetricFamily,
 )
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 from prometheus_client.registry import Collector
 
 from api.door import need_admin
 from api.parts import Parts
-from jobs.meter import Meter, Reading
+from jobs.meter import BOUNDS_S, Meter, Reading
 from jobs.workers import LiveWorker
 
 _GANG_STATES = ("starting", "ready", "unhealthy", "draining")
@@ -56,6 +56,7 @@ class _Service(Collector):
             ("jobs", "jobs", ("outcome", "model"), "Jobs ended"),
             ("claims", "claims", ("model",), "Attempts begun"),
             ("lease_losses", "lost", ("model",), "Attempts lost with their worker"),
+            ("restarts", "restarts", ("model",), "Gangs started again"),
             ("webhooks", "webhooks", ("outcome",), "Webhook attempts"),
         ):
             family = CounterMetricFamily(f"rushes_{name}", text, labels=labels)
@@ -69,13 +70,16 @@ class _Service(Collector):
             device.add_metric(values, ms / 1000)
         yield device
         yield self._seconds("queue", ("model",), "From accepted to the first claim")
+        yield self._seconds("load", ("model",), "From a gang's start until it was ready")
         yield self._seconds("stage", ("stage", "model"), "Stages of completed jobs")
+        yield self._seconds("step", ("model",), "Denoising steps: each completed job's mean")
+        yield self._seconds("store", ("model",), "Storing the files of completed jobs")
 
     def _seconds(self, what: str, labels: tuple[str, ...], text: str) -> Metric:
-        family = SummaryMetricFamily(f"rushes_{what}_seconds", text, labels=labels)
-        counts = dict(self._reading.of(what, len(labels)))
-        for values, ms in self._reading.of(f"{what}_ms", len(labels)):
-            family.add_metric(values, counts[values], ms / 1000)
+        family = HistogramMetricFamily(f"rushes_{what}_seconds", text, labels=labels)
+        bounds = [*(f"{bound:g}" for bound in BOUNDS_S), "+Inf"]
+        for values, counts, sum_s in self._reading.histograms(what, len(labels)):
+            family.add_metric(values, list(zip(bounds, counts, strict=True)), sum_s)
         return family
 
     def _queue(self) -> Iterator[Metric]:

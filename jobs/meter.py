@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import accumulate
 
 from jobs.connection import pairs, translated
 from jobs.store import JobStore
+
+BOUNDS_S = (
+    0.01, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600, 1800, 3600, 7200, 14400,
+)  # fmt: skip
+"""Of the histograms' buckets, as the scripts' prelude has them; one more holds what is longer."""
 
 
 @dataclass(frozen=True)
@@ -35,6 +42,16 @@ class Reading:
             for parts in split
             if parts[0] == what and len(parts) == labels + 1
         ]
+
+    def histograms(
+        self, what: str, labels: int
+    ) -> Iterator[tuple[tuple[str, ...], tuple[int, ...], float]]:
+        """Every histogram of `what`: labels, observations up to each bound and in all, seconds in all."""
+        buckets = {(values[0], values[1:]): n for values, n in self.of(f"{what}_le", labels + 1)}
+        bounds = [f"{bound:g}" for bound in BOUNDS_S] + ["inf"]
+        for values, ms in self.of(f"{what}_sum", labels):
+            counts = (buckets.get((bound, values), 0) for bound in bounds)
+            yield values, tuple(accumulate(counts)), ms / 1000
 
 
 class Meter:

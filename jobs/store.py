@@ -7,10 +7,12 @@ and is the only way a state changes; `jobs/scripts/prelude.lua` lists the keys.
 from __future__ import annotations
 
 import dataclasses
+import json
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Literal, Self, cast
 
 import redis
@@ -272,12 +274,27 @@ class JobStore:
         self.scripts("gang_free", worker_id, job_id, fence)
 
     def complete(
-        self, job_id: str, fence: str, artifacts: Sequence[Artifact], usage: Usage
+        self,
+        job_id: str,
+        fence: str,
+        artifacts: Sequence[Artifact],
+        usage: Usage,
+        *,
+        seconds: Mapping[str, float] = MappingProxyType({}),
     ) -> bool:
-        """Commit the artifacts. False: refused, and the files are noted for the sweep."""
+        """Commit the artifacts. False: refused, and the files are noted for the sweep.
+
+        `seconds` is for /metrics: `step`, a mean step of the denoising, and `store`.
+        """
         files = _ARTIFACTS.dump_json(tuple(artifacts)).decode()
         answer = self.scripts(
-            "complete", job_id, fence, files, usage.model_dump_json(), usage.device_s
+            "complete",
+            job_id,
+            fence,
+            files,
+            usage.model_dump_json(),
+            usage.device_s,
+            json.dumps(dict(seconds)),
         )
         return answer is not None
 

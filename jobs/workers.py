@@ -134,6 +134,10 @@ class Workers:
             *_, drained = pipe.execute()
         return bool(drained)
 
+    def note_start(self, model: str, load_s: float, *, again: bool) -> None:
+        """Count a gang that became ready; `again`: it was started anew."""
+        self._store.scripts("started", model, load_s, int(again))
+
     def withdraw(self, worker_id: str) -> None:
         """Say goodbye: what the worker still holds, should it have died, goes by its jobs' beats."""
         with translated():

@@ -28,6 +28,7 @@ from pipeline.gang.gang import GangDied
 from pipeline.request import INPUTS
 from worker.beat import Beat, Held
 from worker.supervisor import Supervisor
+from worker.timeline import Timeline
 
 log = structlog.get_logger()
 
@@ -82,6 +83,7 @@ class Attempt:
         self._supervisor = supervisor
         self._draining = draining
         self._store_retry_s = store_retry_s
+        self._timeline = Timeline()
 
     def fetch(self, directory: Path) -> None:
         """Copy the job's input images into `directory`, where the gang looks for them.
@@ -208,7 +210,10 @@ class Attempt:
         )
         job = self._job
         self._held.ending = True
-        if not persist(lambda: self._store.complete(job.id, job.fence, artifacts, usage)):
+        took = self._timeline.seconds()
+        if not persist(
+            lambda: self._store.complete(job.id, job.fence, artifacts, usage, seconds=took)
+        ):
             raise Lost
         log.info("completed", device_s=round(usage.device_s, 2))
 
@@ -299,6 +304,7 @@ class Attempt:
 
     def _note(self, stage: str, step: int, steps: int, *, item: int = 0) -> None:
         items = self._job.request.num_outputs
+        self._timeline.note(stage, item)
         noted = Progress(stage=stage, step=step, steps=steps, item=item, items=items)
         self._beat.note(self._held, noted)
 

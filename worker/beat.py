@@ -140,17 +140,22 @@ class Beat:
     def _raise(self, held: Held) -> None:
         if held.lost.is_set():
             if held.work and time.monotonic() - held.lost_at > self._settings.cancel_grace_s:
-                log.warning("a cancelled run does not stop: killing the gang", job=held.job.id)
+                log.warning("a cancelled run does not stop: killing the gang", **of(held))
                 self._supervisor.kill(held.work)
             return
         try:
             ours = self._store.beat(held.job.id, held.job.fence, held.progress)
         except StoreUnavailable as error:
-            log.warning("no beat", job=held.job.id, error=str(error))
+            log.warning("no beat", **of(held), error=str(error))
             return
         if not ours and not held.ending:
-            log.info("the job is not ours any more", job=held.job.id, attempt=held.job.fence)
+            log.info("the job is not ours any more", **of(held))
             held.lost_at = time.monotonic()
             held.lost.set()
             if held.work:
                 self._supervisor.cancel(held.work)
+
+
+def of(held: Held) -> dict[str, str]:
+    """What a log line says of whose it is."""
+    return {"job": held.job.id, "attempt": held.job.fence}

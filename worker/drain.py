@@ -18,6 +18,7 @@ import celery.worker.state
 import structlog
 
 from jobs.errors import StoreUnavailable
+from worker.beat import of
 from worker.task import Worker
 
 log = structlog.get_logger()
@@ -101,11 +102,11 @@ def drain(worker: Worker, drain_s: float) -> None:
     _wait(lambda: not any(held.work for held in worker.beat.held), began + STOP_PART * drain_s)
     for held in worker.beat.held:
         if held.work:
-            log.warning("a run does not stop: killing the gang", job=held.job.id)
+            log.warning("a run does not stop: killing the gang", **of(held))
             worker.supervisor.kill(held.work)
     _wait(lambda: not worker.beat.held, began + STORE_PART * drain_s)
     for held in worker.beat.held:
-        log.warning("not stored in time: handing back", job=held.job.id)
+        log.warning("not stored in time: handing back", **of(held))
         with contextlib.suppress(StoreUnavailable):
             worker.store.hand_back(held.job.id, held.job.fence)
     worker.supervisor.stop()

@@ -72,6 +72,10 @@ class Presence:
             fallbacks=ready.fallbacks,
             restarts=restarts,
         )
+        try:
+            self._workers.note_start(self._info.model, ready.load_s, again=restarts > 0)
+        except StoreUnavailable as error:
+            log.warning("a start is not counted", error=str(error))
 
     def enter(self, state: Literal["starting", "unhealthy", "draining"]) -> None:
         """The gang takes no job for now; from `draining` there is no way back."""

@@ -117,7 +117,9 @@ class Supervisor:
             except queue.Empty:
                 continue
             if work.outcome.set_running_or_notify_cancel():
-                self._perform(work)
+                job, _, attempt = work.run.run_id.partition("/")
+                with structlog.contextvars.bound_contextvars(job=job, attempt=attempt):
+                    self._perform(work)
         self._gang.stop(self._stop_s)
 
     def _perform(self, work: Work) -> None:

@@ -96,7 +96,12 @@ class Relay:
         for silent in self._observer.look(self._board.running(), self._clock()):
             state = self._board.lose(silent)
             if state is not None:
-                _log.warning("job's beat is silent", job=silent.job_id, now=state.value)
+                _log.warning(
+                    "job's beat is silent",
+                    job=silent.job_id,
+                    attempt=silent.fence,
+                    now=state.value,
+                )
         for release in self._watch.look(self._board.released(), self._clock()):
             self._board.unrelease(release)
         for job_id in self._board.expire_overdue():
@@ -115,7 +120,7 @@ class Relay:
     def _send_out(self, release: Release) -> None:
         self._send(release.job_id, release.model, release.number)
         self._watch.sent(release)
-        _log.debug("released", job=release.job_id, number=release.number)
+        _log.debug("released", job=release.job_id, release=release.number)
 
     def _leads(self) -> bool:
         return self._leader.leads

@@ -28,9 +28,7 @@ call('SADD', key('held', worker), attempt_of(id, job.fence))
 call('ZADD', key('sweep'), '+inf', id .. '/' .. job.fence .. '/')
 count('claims ' .. job.model)
 if attempt == 1 then
-  local waited_s = math.max(0, tonumber(job.started_at) - tonumber(job.created_at))
-  count('queue ' .. job.model)
-  count('queue_ms ' .. job.model, math.floor(1000 * waited_s))
+  observe('queue', job.model, math.max(0, tonumber(job.started_at) - tonumber(job.created_at)))
   notify(job, tonumber(job.started_at))
 end
 tell(job)

@@ -1,4 +1,5 @@
--- in_progress -> completed. (id, fence, artifacts JSON, usage JSON, device seconds) -> state or false.
+-- in_progress -> completed. (id, fence, artifacts JSON, usage JSON, device seconds,
+-- {"store" | "step": seconds} as JSON) -> state or false.
 -- A refused attempt's files are noted for the sweep: it may have stored them after its last sweep.
 local DECAY = 0.8  -- of a finished job's weight, with each further one
 
@@ -28,9 +29,9 @@ call('ZREM', key('sweep'), files)
 let_go(job)
 learn(job, seconds, now - tonumber(job.started_at))
 for stage, seconds_of_it in pairs(cjson.decode(ARGV[6]).timings_s) do
-  count('stage ' .. stage .. ' ' .. job.model)
-  count('stage_ms ' .. stage .. ' ' .. job.model, math.floor(1000 * seconds_of_it))
+  observe('stage', stage .. ' ' .. job.model, seconds_of_it)
 end
+for what, seconds_of_it in pairs(cjson.decode(ARGV[8])) do observe(what, job.model, seconds_of_it) end
 count('device_ms ' .. job.model, math.floor(1000 * seconds))
 write(job, {artifacts = ARGV[5], usage = ARGV[6]})
 remember(job, 'complete', fence, 'completed')

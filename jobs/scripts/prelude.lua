@@ -102,6 +102,21 @@ local function count(what, amount)
   call('HINCRBY', key('counts'), what, amount or 1)
 end
 
+-- A histogram of /metrics: how many took at most each bound (jobs/meter.py has the same), and ms in all.
+local BOUNDS_S = {0.01, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600, 1800, 3600, 7200, 14400}
+
+local function observe(what, labels, seconds)
+  local least = 'inf'
+  for _, bound in ipairs(BOUNDS_S) do
+    if seconds <= bound then
+      least = bound
+      break
+    end
+  end
+  count(what .. '_le ' .. least .. ' ' .. labels)
+  count(what .. '_sum ' .. labels, math.floor(1000 * seconds))
+end
+
 -- What an owner has: whole numbers, for HINCRBYFLOAT in a script crashes redis-server 6.2 ------------
 
 local function tally(job, field, amount)

@@ -94,7 +94,13 @@ class Courier:
             try:
                 self._settle(hook, outcome, time.monotonic() - start)
             except StoreUnavailable as error:
-                _log.warning("webhook's outcome not noted", id=hook.event, reason=str(error))
+                _log.warning(
+                    "webhook's outcome not noted",
+                    id=hook.event,
+                    job=hook.job.id,
+                    attempt=hook.job.fence,
+                    reason=str(error),
+                )
             finally:
                 self._shares.give_back(hook, outcome.throttle_s)
                 self._wake.set()
@@ -121,8 +127,10 @@ class Courier:
             logging.INFO if status in ("delivered", "pending") else logging.WARNING,
             "webhook tried",
             id=hook.event,
+            job=hook.job.id,
+            attempt=hook.job.fence,
             receiver=receiver_of(hook),
-            attempt=attempts,
+            tries=attempts,
             answer=outcome.status,
             reason=outcome.reason,
             outcome=status,

@@ -40,6 +40,7 @@ def test_metrics_tell_queue_jobs_gangs_and_refusals(
     finish(store, artifacts, create(served)["id"], clip)
     create(served)
     create(served, priority=2)
+    Workers(store).note_start("tiny", 12.0, again=True)
     served.post("/v1/videos", json={"prompt": ""})
     served.get("/v1/videos?limit=0")
     other_process = create_app(store.settings, store, Workers(store), artifacts).test_client()
@@ -56,6 +57,11 @@ def test_metrics_tell_queue_jobs_gangs_and_refusals(
         assert values["rushes_device_seconds_total tiny"] == 2.5
         assert values["rushes_queue_seconds_count tiny"] == 1
         assert values["rushes_stage_seconds_sum tiny denoising"] == 1.0
+        assert values["rushes_stage_seconds_bucket 1 tiny denoising"] == 1
+        assert values["rushes_stage_seconds_bucket 0.5 tiny denoising"] == 0
+        assert values["rushes_stage_seconds_bucket +Inf tiny denoising"] == 1
+        assert values["rushes_load_seconds_count tiny"] == 1
+        assert values["rushes_restarts_total tiny"] == 1
 
 
 def test_with_keys_metrics_are_for_admins(app: Flask, store: JobStore) -> None:
