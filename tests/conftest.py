@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -15,6 +17,29 @@ pytest_plugins = [
     "tests.fixtures.tiny_families",
     "tests.fixtures.webhooks",
 ]
+
+
+WHOLE_SERVICES = (
+    "browser/",
+    "ops/test_demo",
+    "ops/test_serve.py",
+    "pipeline/test_ga",
+    "pipeline/test_generator",
+    "worker/test_main.py",
+)
+"""Files whose tests take long, by how their paths under tests/ begin."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the longest files: of two workers, none waits at the end while the other has one."""
+    here = Path(__file__).parent
+    items.sort(key=lambda item: not str(item.path.relative_to(here)).startswith(WHOLE_SERVICES))
+
+
+def pytest_sessionstart() -> None:
+    """Let the processes of tests hear Ctrl-C, which a shell's background job ignores and hands down."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(autouse=True)

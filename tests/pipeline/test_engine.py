@@ -15,6 +15,7 @@ from pipeline.parallel.ranks import Ranks
 from tests.fixtures.ranks import RankPool
 from tests.pipeline import engines
 from tests.pipeline.engines import Recorder
+from tests.pipeline.poison import poisoned
 
 Pools = Callable[[int], RankPool]
 
@@ -137,6 +138,32 @@ def test_a_disk_that_refuses_is_an_output_error_on_rank_0_alone(
     assert first[1]
     assert not file.exists()
     assert not file.with_name("clip.mp4.part").exists()
+
+
+def make_nothing(ranks: Ranks, model: Path, file: Path) -> list[str]:
+    """What two generations after each other fail of."""
+    from pipeline.engine import NotFinite
+
+    engine = engines.load(ranks, model, Layout(ulysses=2))
+    failures = []
+    for _ in range(2):
+        try:
+            engine.generate(engines.request_for(engine), file, Recorder())
+        except NotFinite as error:
+            failures.append(str(error))
+    return failures
+
+
+def test_frames_of_nan_are_told_on_rank_0_alone_and_not_kept(
+    rank_pools: Pools, tiny_wan: Path, tmp_path: Path
+) -> None:
+    vae = ("vae/diffusion_pytorch_model", "decoder.conv_out.bias", ...)
+    model = poisoned(tiny_wan, tmp_path / "model", *vae)
+    first, second = rank_pools(2).run(make_nothing, model, tmp_path / "clip.mp4")
+    assert len(first) == 2
+    assert all(text.startswith("the decoded frames are not finite") for text in first)
+    assert second == []
+    assert not list(tmp_path.glob("clip.mp4*"))
 
 
 def refuse(ranks: Ranks, model: Path, file: Path, changes: dict[str, Any]) -> str:

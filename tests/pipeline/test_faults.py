@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import shutil
+import string
 import struct
 import zlib
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -20,8 +20,13 @@ from pipeline.gang.protocol import Done, Failed, Run, RunItem
 from pipeline.limits import ModelCard
 from pipeline.options import EngineOptions
 from pipeline.request import INPUTS, Params, Request, resolve
+from tests.pipeline.poison import poisoned
 
 START_S = 180.0
+POISON = "~"
+"""What makes the served model compute NaN: its embedding is."""
+TOKEN = 4 + string.printable.index(POISON)
+"""Its place in the tiny vocabulary, after four special tokens."""
 
 
 class Served:
@@ -30,14 +35,14 @@ class Served:
     def __init__(self, gang: Gang, card: ModelCard, folder: Path) -> None:
         self.gang = gang
         self.card = card
-        self._folder = folder
+        self.folder = folder
 
     def request(self, *images: str) -> Request:
         return resolve(Params(prompt="a fox", seed=1, num_inference_steps=2), self.card, images)
 
     def run(self, request: Request, write: Callable[[Path], None] | None = None) -> Done | Failed:
         """Run it; `write` makes its input image."""
-        directory = self._folder / uuid4().hex
+        directory = self.folder / uuid4().hex
         (directory / INPUTS).mkdir(parents=True)
         if write is not None:
             write(directory / INPUTS / "fox.png")
@@ -50,18 +55,16 @@ class Served:
         assert isinstance(self.run(self.request("fox.png"), picture), Done)
 
 
-@contextmanager
-def serve(model: Path, folder: Path) -> Iterator[Served]:
-    options = EngineOptions(model_path=str(model), device="cpu")
-    gang = Gang(options, num_gpus=2, directory=folder)
-    yield Served(gang, gang.start(START_S).card, folder)
-    gang.stop(10)
-
-
 @pytest.fixture(scope="module")
 def served(tiny_families: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
-    with serve(tiny_families / "wan_ti2v", tmp_path_factory.mktemp("gang")) as served:
-        yield served
+    folder = tmp_path_factory.mktemp("gang")
+    model = poisoned(
+        tiny_families / "wan_ti2v", folder / "model", "text_encoder/model", "shared.weight", TOKEN
+    )
+    gang = Gang(EngineOptions(model_path=str(model), device="cpu"), num_gpus=2, directory=folder)
+    runs = folder / "runs"
+    yield Served(gang, gang.start(START_S).card, runs)
+    gang.stop(10)
 
 
 def picture(file: Path) -> None:
@@ -151,45 +154,23 @@ def test_absurd_numbers_are_refused_in_the_ranks_too(
     served.check_it_lives()
 
 
-def poisoned(model: Path, folder: Path, component: str, weight: str) -> Path:
-    """A copy of the model with NaN in one of its weights."""
-    from safetensors.numpy import load_file, save_file
-
-    copy = folder / "model"
-    shutil.copytree(model, copy)
-    file = copy / component / "diffusion_pytorch_model.safetensors"
-    weights = load_file(file)
-    weights[weight][:] = np.nan
-    save_file(weights, file, {"format": "pt"})
-    return copy
-
-
-@pytest.mark.parametrize(
-    ("component", "weight", "words"),
-    [
-        ("transformer", "proj_out.bias", "the latent is not finite after 2 steps"),
-        ("vae", "decoder.conv_out.bias", "the decoded frames are not finite"),
-    ],
-)
-def test_nan_is_told_and_no_video_of_it_kept(
-    tiny_families: Path, tmp_path: Path, component: str, weight: str, words: str
-) -> None:
-    model = poisoned(tiny_families / "wan_ti2v", tmp_path, component, weight)
-    with serve(model, tmp_path) as served:
-        for _ in range(2):
-            answer = served.run(served.request())
-            assert isinstance(answer, Failed)
-            assert (answer.code, answer.fatal) == ("error", False)
-            assert words in answer.message
-            assert served.gang.alive
-    assert not list(tmp_path.rglob("video.mp4*"))
+def test_nan_is_told_and_no_video_of_it_kept(served: Served) -> None:
+    request = served.request().model_copy(update={"prompt": f"a fox {POISON}"})
+    kept = set(served.folder.rglob("video.mp4*"))
+    for _ in range(2):
+        answer = served.run(request)
+        assert isinstance(answer, Failed)
+        assert (answer.code, answer.fatal) == ("error", False)
+        assert "the latent is not finite after 2 steps" in answer.message
+    assert set(served.folder.rglob("video.mp4*")) == kept
+    served.check_it_lives()
 
 
 def test_weights_that_are_missing_are_named_at_start(tiny_families: Path, tmp_path: Path) -> None:
     model = tmp_path / "model"
     shutil.copytree(tiny_families / "wan_ti2v", model)
     (model / "vae" / "diffusion_pytorch_model.safetensors").unlink()
-    gang = Gang(EngineOptions(model_path=str(model), device="cpu"), num_gpus=2, directory=tmp_path)
+    gang = Gang(EngineOptions(model_path=str(model), device="cpu"), num_gpus=1, directory=tmp_path)
     with pytest.raises(GangError, match=r"no file named diffusion_pytorch_model\..*vae"):
         gang.start(START_S)
     gang.stop(10)

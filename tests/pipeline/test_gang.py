@@ -11,7 +11,6 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 from uuid import uuid4
 
 import pytest
@@ -393,22 +392,11 @@ def test_why_a_gang_cannot_start_is_said(tmp_path: Path) -> None:
     assert not gang.alive
 
 
-@pytest.mark.parametrize(
-    ("wrong", "words"),
-    [
-        ({"workload_type": "i2v"}, "not i2v"),
-        ({"attention_backend": "magic"}, "attention_backend magic is not known"),
-        ({"tp_size": 3, "num_gpus": 3}, "heads do not divide by tp 3"),
-    ],
-    ids=lambda value: next(iter(value)) if isinstance(value, dict) else None,
-)
-def test_options_that_can_never_be_served_are_refused(
-    tiny_wan: Path, tmp_path: Path, wrong: dict[str, Any], words: str
-) -> None:
-    options = EngineOptions.model_validate({"model_path": str(tiny_wan), "device": "cpu"} | wrong)
-    gang = Gang(options, num_gpus=options.num_gpus or 1, directory=tmp_path)
+def test_options_that_can_never_be_served_are_refused(tiny_wan: Path, tmp_path: Path) -> None:
+    options = EngineOptions(model_path=str(tiny_wan), device="cpu", num_gpus=3, tp_size=3)
+    gang = Gang(options, num_gpus=3, directory=tmp_path)
 
-    with pytest.raises(GangRefused, match=words):
+    with pytest.raises(GangRefused, match="heads do not divide by tp 3"):
         gang.start(START_S)
 
 

@@ -175,7 +175,7 @@ def stack(tiny_families: Path, tmp_path_factory: pytest.TempPathFactory) -> Iter
                 "RUSHES_REDIS_URL": server.url,
                 "RUSHES_LOG_LEVEL": "info",  # tests read what it says
                 "RUSHES_BEAT_S": "0.5",
-                "RUSHES_CANCEL_GRACE_S": "3",
+                "RUSHES_CANCEL_GRACE_S": "4",
             },
             stdout=output,
             stderr=output,

@@ -7,8 +7,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from unittest.mock import Mock
 
-import pytest
-
 from jobs.record import Job, Progress
 from jobs.relay.board import Board
 from jobs.settings import Settings
@@ -85,16 +83,14 @@ def test_two_attempts_of_one_job_are_beaten_for_apart(redis_url: str) -> None:
             assert not kept.lost.is_set()
 
 
-@pytest.mark.parametrize("beat_s", [0.3, 3.0], ids=["refused beat", "hint"])
-def test_a_cancelled_job_is_lost_and_its_run_cancelled(redis_url: str, beat_s: float) -> None:
-    settings = making.settings(redis_url, beat_s=beat_s, cancel_grace_s=0.3)
-    with beating(settings) as bench:
+def test_a_cancelled_job_is_lost_and_its_run_cancelled(redis_url: str) -> None:
+    with beating(making.settings(redis_url, beat_s=0.3, cancel_grace_s=0.3)) as bench:
         job = bench.claimed()
         with bench.beat.hold(job) as held:
             work = held.work = Mock(spec=Work, started_at=None)
             wait_for(lambda: bench.store.get(job.id).beat, "it beats")
             bench.store.cancel(job.id)
-            wait_for(held.lost.is_set, "it is lost", timeout_s=2 if beat_s > 2 else 20)
+            wait_for(held.lost.is_set, "it is lost")
             wait_for(lambda: bench.supervisor.cancel.called, "the run is cancelled")
             bench.supervisor.cancel.assert_called_once_with(work)
             wait_for(lambda: bench.supervisor.kill.called, "the gang is killed after the grace")
@@ -114,6 +110,16 @@ def test_a_run_that_takes_too_long_is_stopped_and_killed_after_the_grace(redis_u
             wait_for(lambda: bench.supervisor.kill.called, "the gang is killed")
             assert held.overdue.is_set()
             assert not held.lost.is_set()
+
+
+def test_the_hint_of_a_cancel_is_followed_before_the_next_beat(redis_url: str) -> None:
+    with beating(making.settings(redis_url, beat_s=600, lease_s=1800)) as bench:
+        job = bench.claimed()
+        with bench.beat.hold(job) as held:
+            redis = bench.store.redis
+            wait_for(lambda: redis.pubsub_numsub("t:cancels")[0][1], "it listens")
+            bench.store.cancel(job.id)
+            wait_for(held.lost.is_set, "it is lost")
 
 
 def test_a_refusal_while_the_end_is_written_means_nothing(redis_url: str) -> None:

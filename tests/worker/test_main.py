@@ -124,7 +124,7 @@ def test_what_the_model_refuses_fails_the_job_at_once(stack: Stack) -> None:
 
 def test_progress_reaches_the_record_and_a_cancel_reaches_the_gang(stack: Stack) -> None:
     pids = stack.pids
-    job = stack.wait_denoising(stack.submit(num_inference_steps=500, size="128x128", num_frames=33))
+    job = stack.wait_denoising(stack.submit(num_inference_steps=500))
     assert job.progress is not None
     assert 1 <= job.progress.step < job.progress.steps == 500
 
@@ -272,11 +272,11 @@ def test_sigterm_hands_the_running_job_back_and_leaves_nothing(stack: Stack) -> 
     stack.process.send_signal(signal.SIGTERM)
     stack.process.send_signal(signal.SIGINT)
     stack.process.send_signal(signal.SIGTERM)
-    code = stack.process.wait(timeout=20)
+    code = stack.process.wait(timeout=60)
 
     log = stack.log.read_text()
     assert code == 0, log
-    assert time.monotonic() - began < 10, log
+    assert time.monotonic() - began < stack.settings.drain_s + 5, log
     job = stack.store.get(job.id)
     assert (job.state, job.attempt, job.failures, job.lost) == (State.QUEUED, 1, 0, 0)
     assert job.progress is None
