@@ -22,6 +22,9 @@ RushesError
 
 from __future__ import annotations
 
+EXIT_REFUSED = 2
+"""Exit code of a process that cannot run as configured: another start would end the same."""
+
 
 class RushesError(Exception):
     """Base of all. `status` is the HTTP status, `code` the stable word in the API's error object."""

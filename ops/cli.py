@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 from typer._click.exceptions import ClickException
 
-from jobs.errors import SettingsError
+from jobs.errors import EXIT_REFUSED, SettingsError
 from ops.admin import admin
 from ops.keys import keys
 from ops.options import Chosen, Refused, of_request, shared_options
@@ -277,7 +277,7 @@ def main() -> None:
         sys.exit(code if isinstance(code, int) else 0)
     if refusal:
         print(f"rushes: {refusal}", file=sys.stderr)
-    sys.exit(2)
+    sys.exit(EXIT_REFUSED)
 
 
 if __name__ == "__main__":

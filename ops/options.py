@@ -67,7 +67,7 @@ def of_request(text: str) -> Any:
     return _option("Request", text)
 
 
-def _choose(
+def _declared(
     *,
     model_path: Annotated[
         str | None, _model("A Diffusers directory or hub id. Omitted: the demo model.")
@@ -146,6 +146,19 @@ def _choose(
     log_level: Annotated[
         LogLevel | None, _service("How much every process says [RUSHES_LOG_LEVEL, info].")
     ] = None,
+) -> None:
+    """Only its signature is used: what Typer offers, with EngineOptions' own names and defaults."""
+
+
+def _choose(
+    *,
+    model_path: str | None,
+    served_model_name: str | None,
+    profile: Path | None,
+    host: str | None,
+    port: int | None,
+    log_level: LogLevel | None,
+    **engine: Any,
 ) -> Chosen:
     if model_path is None:
         if not (DEMO_MODEL / "model_index.json").exists():
@@ -159,37 +172,16 @@ def _choose(
             )
         model_path = str(directory)
     try:
-        engine = EngineOptions(
+        chosen = EngineOptions(
             model_path=model_path,
             served_model_name=served_model_name,
-            workload_type=workload_type,
-            num_gpus=num_gpus,
-            dp_size=dp_size,
-            sp_degree=sp_degree,
-            ulysses_degree=ulysses_degree,
-            ring_degree=ring_degree,
-            tp_size=tp_size,
-            enable_cfg_parallel=enable_cfg_parallel,
-            device=device,
-            dtype=dtype,
-            attention_backend=attention_backend,
-            text_encoder_cpu_offload=text_encoder_cpu_offload,
-            image_encoder_cpu_offload=image_encoder_cpu_offload,
-            vae_cpu_offload=vae_cpu_offload,
-            dit_cpu_offload=dit_cpu_offload,
-            pin_cpu_memory=pin_cpu_memory,
-            use_fsdp_inference=use_fsdp_inference,
-            hsdp_shard_dim=hsdp_shard_dim,
-            vae_tiling=vae_tiling,
-            enable_torch_compile=enable_torch_compile,
-            step_cache=step_cache,
-            use_ipex=use_ipex,
             profile=None if profile is None else str(profile.absolute()),
+            **engine,
         )
     except ValidationError as error:
         words = "; ".join(problem["msg"] for problem in error.errors())
         raise Refused(words.removeprefix("Value error, ")) from None
-    return Chosen(engine, load_settings(host=host, port=port, log_level=log_level))
+    return Chosen(chosen, load_settings(host=host, port=port, log_level=log_level))
 
 
 def shared_options(command: Callable[Concatenate[Chosen, P], R]) -> Callable[..., R]:
@@ -197,7 +189,7 @@ def shared_options(command: Callable[Concatenate[Chosen, P], R]) -> Callable[...
 
     The command's first parameter receives the `Chosen` that they come to.
     """
-    shared = inspect.signature(_choose, eval_str=True).parameters
+    shared = inspect.signature(_declared, eval_str=True).parameters
     own = list(inspect.signature(command, eval_str=True).parameters.values())[1:]
 
     def with_shared(**given: Any) -> R:

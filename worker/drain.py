@@ -17,7 +17,7 @@ from types import FrameType
 import celery.worker.state
 import structlog
 
-from jobs.errors import StoreUnavailable
+from jobs.errors import EXIT_REFUSED, StoreUnavailable
 from worker.beat import of
 from worker.task import Worker
 
@@ -32,9 +32,6 @@ STORE_PART = 0.6
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
 _BROKEN = b"\0"  # no signal has this number, nor that one
 _REFUSED = b"\xff"
-
-REFUSED = 2
-"""Exit code of what cannot run as configured."""
 
 
 class Leave:
@@ -60,7 +57,7 @@ class Leave:
         self._send(_BROKEN)
 
     def refused(self) -> None:
-        """The worker can never serve; leave with exit code REFUSED."""
+        """The worker can never serve; leave with exit code EXIT_REFUSED."""
         self._send(_REFUSED)
 
     def wait(self) -> int:
@@ -68,7 +65,7 @@ class Leave:
         first = self._reader.recv(1)
         for number in _SIGNALS:
             signal.signal(number, signal.SIG_IGN)
-        return {_BROKEN: 1, _REFUSED: REFUSED}.get(first, 0)
+        return {_BROKEN: 1, _REFUSED: EXIT_REFUSED}.get(first, 0)
 
     def close(self) -> None:
         """Let go of the descriptors; nothing may listen any more."""

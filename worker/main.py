@@ -18,6 +18,7 @@ from celery import Celery
 
 from jobs.artifacts import ArtifactStore, check_at_start, open_artifacts
 from jobs.celery_app import make_celery, queue_name
+from jobs.errors import EXIT_REFUSED
 from jobs.log import configure
 from jobs.settings import Settings
 from jobs.steps import StepTimes
@@ -29,7 +30,7 @@ from pipeline.options import EngineOptions
 from worker.attempts import Attempts
 from worker.beat import Beat
 from worker.control import take_over
-from worker.drain import REFUSED, Leave, drain
+from worker.drain import Leave, drain
 from worker.intake import Intake
 from worker.presence import Presence
 from worker.supervisor import Supervisor
@@ -91,7 +92,7 @@ def run_worker(settings: Settings, options: EngineOptions, *, gang_env: Mapping[
         logging.shutdown()
         sys.stdout.flush()
         os._exit(code)
-    if code == REFUSED:
+    if code == EXIT_REFUSED:
         raise GangRefused(worker.supervisor.refusal)
     return code
 

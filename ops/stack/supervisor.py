@@ -12,14 +12,13 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 
+from jobs.errors import EXIT_REFUSED
 from ops.stack.logs import Logs
 from ops.stack.part import Child, Part
 from ops.stack.signals import Signals
 
 TICK_S = 0.1
 PROBE_S = 0.25
-REFUSED = 2
-"""Exit code of a part that cannot run as configured: at its first start, trying again would not help."""
 
 
 class Supervisor:
@@ -95,9 +94,9 @@ class Supervisor:
             pid, code = ended
             name = child.part.name
             self._pass_on(0)  # its last words before ours
-            if code == REFUSED and (child.starts == 1 or not self._up):
+            if code == EXIT_REFUSED and (child.starts == 1 or not self._up):
                 self.say(f"{name} cannot run like this (its last line says why): stopping")
-                self._code = REFUSED
+                self._code = EXIT_REFUSED
                 self._stops = max(self._stops, 1)
             elif not self._stops:
                 wait_s = child.due - time.monotonic()

@@ -9,7 +9,6 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from diffusers.models.attention_dispatch import dispatch_attention_fn
 from diffusers.models.embeddings import apply_rotary_emb
 from torch import nn
 from torch.distributed.device_mesh import DeviceMesh
@@ -69,7 +68,6 @@ def share_tokens(transformer: Any, mesh: DeviceMesh, ranks: Ranks) -> None:
 
     transformer.register_forward_pre_hook(join)
     attend = usp.spread(
-        _attend,
         joint,
         ranks,
         head_width=transformer.config.attention_head_dim,
@@ -165,8 +163,3 @@ def _attended(
     query = apply_rotary_emb(query, rotary, sequence_dim=1)
     key = apply_rotary_emb(key, rotary, sequence_dim=1)
     return attend(query, key, value).flatten(2, 3).to(query.dtype)
-
-
-def _attend(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
-    output: torch.Tensor = dispatch_attention_fn(query, key, value)
-    return output

@@ -8,7 +8,6 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from diffusers.models.attention_dispatch import dispatch_attention_fn
 from torch.distributed.device_mesh import DeviceMesh
 
 from pipeline.parallel import usp
@@ -85,7 +84,6 @@ def share_tokens(transformer: Any, sequence: SequenceParallel, ranks: Ranks) -> 
     """
     sequence.apply(transformer, transformer._cp_plan)
     attend = usp.spread(
-        attend_alone,
         sequence,
         ranks,
         head_width=transformer.config.attention_head_dim,
@@ -127,12 +125,6 @@ class SelfAttention:
         linear, dropout = attn.to_out
         output: torch.Tensor = dropout(linear(attended))
         return output
-
-
-def attend_alone(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
-    """Attention on this rank alone, by diffusers' operator in use: all [B, tokens, heads, D]."""
-    output: torch.Tensor = dispatch_attention_fn(query, key, value)
-    return output
 
 
 def _rotate(heads: torch.Tensor, cosines: torch.Tensor, sines: torch.Tensor) -> torch.Tensor:

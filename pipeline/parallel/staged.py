@@ -106,10 +106,7 @@ class StagedGroup(_ProcessGroup):  # type: ignore[misc]
         self, output: torch.Tensor, tensor: torch.Tensor, opts: Any = None
     ) -> _Exchange:
         """Gather into one tensor."""
-        here = _room(output)
-        return _Exchange(
-            self._gloo._allgather_base(here, _down(tensor), *_given(opts)), [(output, here)]
-        )
+        return self._one(self._gloo._allgather_base, output, tensor, *_given(opts))
 
     def all_gather_single_coalesced(
         self, outputs: Sequence[torch.Tensor], inputs: Sequence[torch.Tensor], opts: Any = None
@@ -124,19 +121,13 @@ class StagedGroup(_ProcessGroup):  # type: ignore[misc]
         opts: Any = None,
     ) -> _Exchange:
         """Reduce lists and keep this rank's."""
-        here = [_room(tensor) for tensor in outputs]
-        there = [[_down(tensor) for tensor in tensors] for tensors in inputs]
-        work = self._gloo.reduce_scatter(here, there, *_given(opts))
-        return _Exchange(work, list(zip(outputs, here, strict=True)))
+        return self._from_lists(self._gloo.reduce_scatter, outputs, inputs, *_given(opts))
 
     def reduce_scatter_single(
         self, output: torch.Tensor, tensor: torch.Tensor, opts: Any = None
     ) -> _Exchange:
         """Reduce one tensor and keep this rank's part."""
-        here = _room(output)
-        return _Exchange(
-            self._gloo._reduce_scatter_base(here, _down(tensor), *_given(opts)), [(output, here)]
-        )
+        return self._one(self._gloo._reduce_scatter_base, output, tensor, *_given(opts))
 
     def reduce_scatter_single_coalesced(
         self, outputs: Sequence[torch.Tensor], inputs: Sequence[torch.Tensor], opts: Any = None
@@ -153,11 +144,8 @@ class StagedGroup(_ProcessGroup):  # type: ignore[misc]
         opts: Any = None,
     ) -> _Exchange:
         """Send each rank its rows."""
-        here = _room(output)
-        work = self._gloo.alltoall_base(
-            here, _down(tensor), list(received), list(sent), *_given(opts)
-        )
-        return _Exchange(work, [(output, here)])
+        rows = (list(received), list(sent))
+        return self._one(self._gloo.alltoall_base, output, tensor, *rows, *_given(opts))
 
     def scatter(
         self,
@@ -166,10 +154,7 @@ class StagedGroup(_ProcessGroup):  # type: ignore[misc]
         opts: Any = None,
     ) -> _Exchange:
         """Give each rank one of the root's."""
-        here = [_room(tensor) for tensor in outputs]
-        there = [[_down(tensor) for tensor in tensors] for tensors in inputs]
-        work = self._gloo.scatter(here, there, *_given(opts))
-        return _Exchange(work, list(zip(outputs, here, strict=True)))
+        return self._from_lists(self._gloo.scatter, outputs, inputs, *_given(opts))
 
     def send(self, tensors: Sequence[torch.Tensor], to: int, tag: int) -> _Exchange:
         """Send to a rank."""
@@ -197,6 +182,23 @@ class StagedGroup(_ProcessGroup):  # type: ignore[misc]
     ) -> _Exchange:
         here = [_down(tensor) for tensor in tensors]
         return _Exchange(call(here, *opts), list(zip(tensors, here, strict=True)))
+
+    def _one(
+        self, call: Callable[..., dist.Work], output: torch.Tensor, tensor: torch.Tensor, *rest: Any
+    ) -> _Exchange:
+        here = _room(output)
+        return _Exchange(call(here, _down(tensor), *rest), [(output, here)])
+
+    def _from_lists(
+        self,
+        call: Callable[..., dist.Work],
+        outputs: Sequence[torch.Tensor],
+        inputs: Sequence[Sequence[torch.Tensor]],
+        *opts: Any,
+    ) -> _Exchange:
+        here = [_room(tensor) for tensor in outputs]
+        there = [[_down(tensor) for tensor in tensors] for tensors in inputs]
+        return _Exchange(call(here, there, *opts), list(zip(outputs, here, strict=True)))
 
     def _each(
         self,

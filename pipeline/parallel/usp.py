@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+from diffusers.models.attention_dispatch import dispatch_attention_fn
 
 from pipeline.parallel import lse, shift
 from pipeline.parallel.ranks import Ranks
@@ -12,7 +13,7 @@ from pipeline.parallel.ulysses import Attend, ulysses
 
 
 def spread(
-    attend: Attend, sequence: SequenceParallel, ranks: Ranks, *, head_width: int, dtype: torch.dtype
+    sequence: SequenceParallel, ranks: Ranks, *, head_width: int, dtype: torch.dtype
 ) -> Attend:
     """Attention of each rank's queries to all tokens of `sequence`.
 
@@ -21,6 +22,13 @@ def spread(
     Raises:
         ValueError: the ring is refused, because the device has no operator for it.
     """
+    attend: Attend = attend_alone
     if sequence.ring.size() > 1:
         attend = ring(lse.choose(ranks, head_width, dtype), sequence, shift.choose(ranks))
     return ulysses(attend, sequence)
+
+
+def attend_alone(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
+    """Attention on this rank alone, by diffusers' operator in use: all [B, tokens, heads, D]."""
+    output: torch.Tensor = dispatch_attention_fn(query, key, value)
+    return output

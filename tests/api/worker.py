@@ -11,23 +11,9 @@ from jobs.record import Artifact, Job, Usage
 from jobs.relay.board import Board
 from jobs.store import JobStore
 from jobs.workers import Device, WorkerInfo, Workers
-from pipeline.limits import ModelCard
+from tests.fixtures.asked import card
 
-CARD = ModelCard(
-    name="tiny",
-    family="wan",
-    workloads=("t2v", "t2i"),
-    width=128,
-    height=128,
-    num_frames=17,
-    fps=8,
-    num_inference_steps=20,
-    guidance_scale=3.0,
-    max_width=256,
-    max_height=256,
-    max_num_frames=81,
-    max_prompt_chars=200,
-)
+CARD = card(max_num_frames=81, max_prompt_chars=200)
 
 
 def announce(workers: Workers, **changes: Any) -> WorkerInfo:

@@ -8,44 +8,13 @@ from typing import Any
 from jobs.record import Artifact, Job, Usage, new_id
 from jobs.settings import Settings
 from jobs.workers import Device, WorkerInfo
-from pipeline.limits import ModelCard
-from pipeline.request import Request
+from tests.fixtures.asked import CARD, request
 
-CARD = ModelCard(
-    name="tiny",
-    family="wan",
-    workloads=("t2v", "t2i"),
-    width=128,
-    height=128,
-    num_frames=17,
-    fps=8,
-    num_inference_steps=20,
-    guidance_scale=3.0,
-    max_width=256,
-    max_height=256,
-    max_num_frames=33,
-)
+__all__ = ["CARD", "artifact", "job", "request", "settings", "usage", "worker"]
 
 
 def settings(redis_url: str, **more: Any) -> Settings:
     return Settings(redis_url=redis_url, redis_prefix="t:", **more)
-
-
-def request(**changes: Any) -> Request:
-    fields: dict[str, Any] = {
-        "model": "tiny",
-        "workload": "t2v",
-        "prompt": "a red circle moving right on a black background",
-        "negative_prompt": "",
-        "width": 128,
-        "height": 128,
-        "num_frames": 17,
-        "fps": 8,
-        "num_inference_steps": 20,
-        "guidance_scale": 3.0,
-        "seed": 7,
-    }
-    return Request(**{**fields, **changes})
 
 
 def job(*, model: str = "tiny", owner: str = "ada", **changes: Any) -> Job:

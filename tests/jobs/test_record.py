@@ -2,21 +2,9 @@ import pytest
 
 from jobs.record import Artifact, Job, JobError, Progress, Usage, decode, encode, new_id
 from jobs.states import EDGES, State
-from pipeline.request import Request
+from tests.fixtures.asked import request
 
-REQUEST = Request(
-    model="demo",
-    workload="t2v",
-    prompt="un cercle bleuté \N{SNOWMAN}",
-    negative_prompt="",
-    width=128,
-    height=128,
-    num_frames=17,
-    fps=8,
-    num_inference_steps=20,
-    guidance_scale=3.0,
-    seed=7,
-)
+REQUEST = request(model="demo", prompt="un cercle bleuté \N{SNOWMAN}")
 QUEUED = Job(id=new_id(), owner="anonymous", request=REQUEST, created_at=1764000000.25)
 FINISHED = QUEUED.model_copy(
     update={

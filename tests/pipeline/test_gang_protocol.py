@@ -28,39 +28,13 @@ from pipeline.gang.protocol import (
     decode_to_rank,
     encode,
 )
-from pipeline.limits import ModelCard
 from pipeline.options import EngineOptions
-from pipeline.request import Request
+from tests.fixtures.asked import card, request
 
 GOLDEN = Path(__file__).parent / "golden"
 
-CARD = ModelCard(
-    name="demo",
-    family="wan",
-    workloads=("t2v", "t2i"),
-    width=128,
-    height=128,
-    num_frames=17,
-    fps=8,
-    num_inference_steps=20,
-    guidance_scale=3.0,
-    max_width=256,
-    max_height=256,
-    max_num_frames=33,
-)
-REQUEST = Request(
-    model="demo",
-    workload="t2v",
-    prompt="ein roter Kreis, größer",
-    negative_prompt="",
-    width=128,
-    height=128,
-    num_frames=17,
-    fps=8,
-    num_inference_steps=20,
-    guidance_scale=3.0,
-    seed=7,
-)
+CARD = card(name="demo")
+REQUEST = request(model="demo", prompt="ein roter Kreis, größer")
 TO_RANK: list[ToRank] = [
     Init(options=EngineOptions(model_path="/models/demo", num_gpus=2, device="cpu"), num_gpus=2),
     Run(

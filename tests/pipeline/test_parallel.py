@@ -75,9 +75,9 @@ def spread_attention(ranks: Ranks, batch: int, tokens: int) -> float:
     """The largest difference between Ulysses and attention on one rank, over this rank's tokens."""
     import torch
 
-    from pipeline.models.wan_parallel import attend_alone
     from pipeline.parallel.sequence import SequenceParallel
     from pipeline.parallel.ulysses import ulysses
+    from pipeline.parallel.usp import attend_alone
 
     sequence = SequenceParallel.of(ranks.mesh(Layout(ulysses=ranks.world_size)))
     torch.manual_seed(0)

@@ -6,24 +6,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from pipeline.limits import ModelCard, RequestError
+from pipeline.limits import RequestError
 from pipeline.request import MAX_SEED, Params, Request, check, parse, resolve
+from tests.fixtures.asked import card
 
-CARD = ModelCard(
-    name="demo",
-    family="wan",
-    workloads=("t2v", "t2i"),
-    width=128,
-    height=96,
-    num_frames=17,
-    fps=8,
-    num_inference_steps=20,
-    guidance_scale=3.0,
-    max_width=256,
-    max_height=256,
-    max_num_frames=33,
-    max_num_inference_steps=50,
-)
+CARD = card(name="demo", height=96, max_num_inference_steps=50)
 
 
 def ask(**fields: Any) -> Request:

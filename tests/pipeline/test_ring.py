@@ -20,11 +20,11 @@ def spread_attention(ranks: Ranks, layout: Layout, tokens: int, form: str) -> di
     """How far the ring is from attention on one rank over this rank's tokens, and its blocks."""
     import torch
 
-    from pipeline.models.wan_parallel import attend_alone
     from pipeline.parallel import lse, shift
     from pipeline.parallel.ring import ring
     from pipeline.parallel.sequence import SequenceParallel
     from pipeline.parallel.ulysses import ulysses
+    from pipeline.parallel.usp import attend_alone
 
     sequence = SequenceParallel.of(ranks.mesh(layout))
     torch.manual_seed(0)
