@@ -15,7 +15,9 @@ HEAD = """\
 
 Every setting is an environment variable; all processes of one service read the same. What a model is
 and how its gangs run is said on the command line (`rushes serve --help`). A value that cannot be, or
-that contradicts another, stops start-up with one line.
+that contradicts another, stops start-up with one line; so does a `RUSHES_*` that is no setting. In
+Kubernetes, set `enableServiceLinks: false` in the pod: a service named `rushes-...` would put such
+variables into it.
 
 This page is made from `jobs/settings.py` by `python -m ops.settings_page > docs/SETTINGS.md`; a test
 holds them together.
