@@ -40,7 +40,7 @@ MODEL = "demo"
 MARK = "CHAOS_STACK"
 """In the environment of every process of the stack, its ranks too: how orphans are told."""
 START_S = 180.0
-BEAT_S, LEASE_S, RELEASE_TTL_S = 0.5, 6.0, 1.5
+BEAT_S, LEASE_S, RELEASE_TTL_S, HANG_S = 0.5, 6.0, 1.5, 15.0
 SECRET = f"whsec_{base64.b64encode(b'chaos ' * 5).decode()}"
 KEEP_S = 0.25
 
@@ -199,6 +199,8 @@ class Stack:
             cancel_grace_s=3.0,
             drain_s=5.0,
             gang_start_s=120.0,
+            hang_least_s=HANG_S,
+            hang_unseen_s=6 * HANG_S,
             webhook_secret=SECRET,
             webhook_private=True,
             webhook_timeout_s=2.0,

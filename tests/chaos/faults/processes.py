@@ -7,11 +7,14 @@ import signal
 import time
 from contextlib import suppress
 from functools import partial
+from pathlib import Path
 from signal import SIGCONT, SIGKILL, SIGSTOP, SIGTERM, Signals
 
 from tests.chaos.faults.fault import Fault, NothingToStrike, Site
 from tests.chaos.stack import LEASE_S
 
+HUNG_S = 100.0
+"""The watchdog has long struck by then."""
 LEAD_S = 5.0
 """`jobs.relay.leader.LEAD_S`."""
 
@@ -38,6 +41,20 @@ def _rank_stopped(site: Site) -> str:
         with suppress(ProcessLookupError):  # a watchdog may have been faster
             os.kill(device.pid, SIGCONT)
     return f"{part.name} rank {device.rank} for {seconds:.1f} s"
+
+
+def _rank_stopped_for_good(site: Site) -> str:
+    """A rank that hangs until somebody kills it: the worker's watchdog has to."""
+    worker = site.busy_worker()
+    device = site.random.choice(worker.info.devices)
+    with site.hit(worker, "rank SIGSTOP for good") as part:
+        with suppress(ProcessLookupError):
+            os.kill(device.pid, SIGSTOP)
+        killed = site.until(lambda: not Path(f"/proc/{device.pid}").exists(), HUNG_S)
+        with suppress(ProcessLookupError):
+            os.kill(device.pid, SIGCONT)
+        time.sleep(1.0)  # the failed try is written down
+    return f"{part.name} rank {device.rank}, {'killed' if killed else 'NOT killed'}"
 
 
 def _worker(site: Site, number: Signals) -> str:
@@ -139,6 +156,7 @@ FAULTS = (
     Fault("rank SIGKILL", lambda site: _rank(site, signal.SIGKILL)),
     Fault("rank SIGTERM", lambda site: _rank(site, SIGTERM)),
     Fault("rank SIGSTOP", _rank_stopped),
+    Fault("rank SIGSTOP for good", _rank_stopped_for_good),
     Fault("worker SIGKILL", lambda site: _worker(site, SIGKILL)),
     Fault("worker SIGTERM", lambda site: _worker(site, SIGTERM)),
     Fault("worker SIGSTOP", lambda site: _worker_stopped(site, 0.5, LEASE_S - 2.0)),
