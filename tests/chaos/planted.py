@@ -62,7 +62,7 @@ PLANTS = {
                 "self._max_gap_s < 0",
             ),
         ),
-        ("everything cut from Redis beyond the lease", "Redis SIGSTOP beyond the lease"),
+        ("everything cut from Redis beyond the lease",),
         frozenset({"tries_end_for_a_reason"}),
     ),
 }
