@@ -304,7 +304,7 @@ class Attempt:
 
     def _note(self, stage: str, step: int, steps: int, *, item: int = 0) -> None:
         items = self._job.request.num_outputs
-        self._timeline.note(stage, item)
+        self._timeline.note(stage, item, step)
         noted = Progress(stage=stage, step=step, steps=steps, item=item, items=items)
         self._beat.note(self._held, noted)
 

@@ -21,7 +21,7 @@ class Phase:
     began_at: float
     """Unix seconds."""
     ended_at: float
-    steps: int = 1
+    steps: int = 0
 
     @property
     def seconds(self) -> float:
@@ -30,7 +30,7 @@ class Phase:
 
 
 class Timeline:
-    """One attempt's phases. Each word says that a step is done, so a phase begins where the last ended."""
+    """One attempt's phases."""
 
     def __init__(self, clock: Callable[[], float] = time.time) -> None:
         self._clock = clock
@@ -42,16 +42,18 @@ class Timeline:
         """In order; the last may go on."""
         return tuple(self._phases)
 
-    def note(self, stage: str, item: int) -> None:
-        """A step of this stage of this output is done, or a stage without steps begins."""
+    def note(self, stage: str, item: int, step: int) -> None:
+        """Step `step` of this stage of this output is done; 0: the stage begins.
+
+        A stage that did not say so has begun where the one before it ended.
+        """
         now = self._clock()
-        last = self._phases[-1] if self._phases else None
-        if last is not None and (last.stage, last.item) == (stage, item):
-            last.ended_at = now
-            last.steps += 1
-        else:
-            self._phases.append(Phase(stage, item, self._last_at, now))
-        self._last_at = now
+        phase = self._phases[-1] if self._phases else None
+        if phase is None or (phase.stage, phase.item) != (stage, item):
+            phase = Phase(stage, item, self._last_at if step else now, now)
+            self._phases.append(phase)
+        phase.ended_at = self._last_at = now
+        phase.steps += step > 0
 
     def seconds(self) -> dict[str, float]:
         """What /metrics counts: `step`, the mean step of the denoising, and `store`."""
