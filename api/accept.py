@@ -15,6 +15,7 @@ from pydantic import BaseModel
 from api.door import Caller, caller
 from api.fields import JobOptions
 from api.parts import Parts
+from api.traces import span_of_request
 from jobs.errors import RateLimited
 from jobs.images import InputImage
 from jobs.inputs import put_inputs
@@ -75,11 +76,13 @@ def accept(
         max_waiting_s=_least(body.max_waiting_s, parts.settings.max_waiting_s),
         max_running_s=_least(body.max_running_s, parts.settings.max_running_s),
         request_id=g.request_id,
+        traceparent=span_of_request().traceparent,
     )
     if wanted.images:
         put_inputs(parts.store, parts.artifacts, job.id, images())
     look = parts.store.accept(job, once=once, quota=who.rights.quota)
     event = "job accepted" if look.job.id == job.id else "job was there"
+    span_of_request().note({"job.id": look.job.id})
     _log.info(event, job=look.job.id, model=look.job.model)
     return look
 

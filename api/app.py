@@ -20,6 +20,7 @@ from api import (
     openapi,
     page,
     request_id,
+    traces,
     videos,
 )
 from api.bodies import StrictFormParser
@@ -33,6 +34,7 @@ from jobs.meter import Meter
 from jobs.rates import Rates
 from jobs.settings import Settings
 from jobs.store import JobStore
+from jobs.tracing import OFF, Tracing
 from jobs.workers import Workers
 
 
@@ -50,7 +52,11 @@ class StrictRequest(Request):
 
 
 def create_app(
-    settings: Settings, store: JobStore, workers: Workers, artifacts: ArtifactStore
+    settings: Settings,
+    store: JobStore,
+    workers: Workers,
+    artifacts: ArtifactStore,
+    tracing: Tracing = OFF,
 ) -> Flask:
     """The API over these parts. Contacts nothing."""
     app = Flask("api", static_folder=None)
@@ -70,6 +76,7 @@ def create_app(
     )
     app.extensions["rushes"] = parts
     request_id.install(app)
+    traces.install(app, tracing)
     headers.install(app, settings)
     Door(settings, Keys(store)).install(app)
     errors.install(app, Meter(store))

@@ -20,6 +20,7 @@ from jobs.exposure import check_guarded
 from jobs.keys import Keys
 from jobs.settings import Settings
 from jobs.store import JobStore
+from jobs.tracing import open_tracing
 from jobs.workers import Workers
 
 MAX_PROCESSES = 4
@@ -45,7 +46,8 @@ def run(settings: Settings) -> None:
 def build(settings: Settings) -> Flask:
     """The application over the parts that the settings name."""
     store = JobStore.connect(settings)
-    return create_app(settings, store, Workers(store), open_artifacts(settings))
+    artifacts = open_artifacts(settings)
+    return create_app(settings, store, Workers(store), artifacts, open_tracing("api"))
 
 
 class _Server(BaseApplication):  # type: ignore[misc]  # gunicorn has no types

@@ -126,6 +126,8 @@ class Job(BaseModel):
     """It fails when the gang computes one try of it for longer."""
     request_id: str = ""
     """Of the HTTP request that made it."""
+    traceparent: str | None = None
+    """Of that request's span, where tracing is on."""
 
     @property
     def kind(self) -> str:

@@ -39,6 +39,7 @@ def run_relay(settings: Settings) -> None:
     from jobs.celery_app import make_celery, send
     from jobs.relay.relay import Relay
     from jobs.store import JobStore
+    from jobs.tracing import open_tracing
     from jobs.workers import Workers
 
     log.configure(settings.log_level)
@@ -52,4 +53,5 @@ def run_relay(settings: Settings) -> None:
         Workers(store),
         partial(send, make_celery(settings)),
         open_artifacts(settings),
+        tracing=open_tracing("relay"),
     ).run(stop)

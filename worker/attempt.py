@@ -83,7 +83,8 @@ class Attempt:
         self._supervisor = supervisor
         self._draining = draining
         self._store_retry_s = store_retry_s
-        self._timeline = Timeline()
+        self.timeline = Timeline()
+        """Where it was when, so far."""
 
     def fetch(self, directory: Path) -> None:
         """Copy the job's input images into `directory`, where the gang looks for them.
@@ -210,7 +211,7 @@ class Attempt:
         )
         job = self._job
         self._held.ending = True
-        took = self._timeline.seconds()
+        took = self.timeline.seconds()
         if not persist(
             lambda: self._store.complete(job.id, job.fence, artifacts, usage, seconds=took)
         ):
@@ -304,7 +305,7 @@ class Attempt:
 
     def _note(self, stage: str, step: int, steps: int, *, item: int = 0) -> None:
         items = self._job.request.num_outputs
-        self._timeline.note(stage, item, step)
+        self.timeline.note(stage, item, step)
         noted = Progress(stage=stage, step=step, steps=steps, item=item, items=items)
         self._beat.note(self._held, noted)
 

@@ -23,6 +23,7 @@ from jobs.log import configure
 from jobs.settings import Settings
 from jobs.steps import StepTimes
 from jobs.store import JobStore
+from jobs.tracing import open_tracing
 from jobs.workers import Workers
 from pipeline.gang.gang import Gang, GangRefused
 from pipeline.gang.placement import plan, probe
@@ -155,6 +156,7 @@ def _build(
         attempts=attempts,
         devices=num_gpus,
         store_retry_s=settings.store_retry_s,
+        tracing=open_tracing("worker"),
     )
 
 

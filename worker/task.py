@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
+import time
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -21,12 +22,14 @@ from jobs.errors import NotFound, StoreUnavailable
 from jobs.record import Job, JobError
 from jobs.states import State
 from jobs.store import JobStore
+from jobs.tracing import OFF, Tracing
 from worker.attempt import Attempt, HandedBack, Lost, TryFailed, persist
 from worker.attempts import Attempts
 from worker.beat import Beat
 from worker.presence import Presence
 from worker.supervisor import Supervisor
 from worker.telling import tell
+from worker.traces import Claimed, traced
 
 log = structlog.get_logger()
 
@@ -49,6 +52,7 @@ class Worker:
     """The gang's."""
     store_retry_s: float
     """How long a job waits for an artifact store that is away."""
+    tracing: Tracing = OFF
     draining: threading.Event = field(default_factory=threading.Event)
 
     def perform(self, job_id: str, release: int) -> None:
@@ -59,7 +63,9 @@ class Worker:
             JobFailed: it has, as failed.
         """
         with structlog.contextvars.bound_contextvars(job=job_id, release=release):
+            called_at = time.time()
             job = self._claim(job_id, release)
+            claimed = Claimed(job, called_at, time.time())
             with (
                 structlog.contextvars.bound_contextvars(attempt=job.fence),
                 self.beat.hold(job) as held,
@@ -75,7 +81,8 @@ class Worker:
                     draining=self.draining,
                     store_retry_s=self.store_retry_s,
                 )
-                self._try(attempt, job)
+                with traced(self.tracing, claimed, attempt.timeline):
+                    self._try(attempt, job)
 
     def _try(self, attempt: Attempt, job: Job) -> None:
         try:

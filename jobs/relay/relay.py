@@ -5,12 +5,12 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 import structlog
 
 from jobs.artifacts import ArtifactStore
-from jobs.errors import StoreUnavailable
+from jobs.errors import NotFound, StoreUnavailable
 from jobs.record import new_nonce
 from jobs.relay.board import Board, LeadLost, Release
 from jobs.relay.leader import Leader
@@ -19,6 +19,7 @@ from jobs.relay.releaser import ReleaseWatch, free_gangs
 from jobs.relay.sweeper import Sweeper
 from jobs.settings import Settings
 from jobs.store import JobStore
+from jobs.tracing import OFF, Tracing
 from jobs.webhooks.courier import Courier
 from jobs.webhooks.delivery import Sender
 from jobs.workers import Workers
@@ -46,10 +47,13 @@ class Relay:
         artifacts: ArtifactStore,
         *,
         tick_s: float = 1.0,
+        tracing: Tracing = OFF,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._workers = workers
+        self._store = store
         self._send = send
+        self._tracing = tracing
         self._tick_s = tick_s
         self._clock = clock
         self.token = new_nonce()
@@ -62,6 +66,7 @@ class Relay:
             Sender(settings),
             self._leads,
             hold_s=2 * settings.webhook_timeout_s + 10,
+            tracing=tracing,
         )
         self._sweeper = Sweeper(self._board, workers, artifacts, self._leads)
 
@@ -118,9 +123,23 @@ class Relay:
         self._watch.restart()
 
     def _send_out(self, release: Release) -> None:
+        began_at = time.time()
         self._send(release.job_id, release.model, release.number)
         self._watch.sent(release)
+        if self._tracing.on:
+            self._trace(release, began_at)
         _log.debug("released", job=release.job_id, release=release.number)
+
+    def _trace(self, release: Release, began_at: float) -> None:
+        with suppress(NotFound):
+            job = self._store.get(release.job_id)
+            self._tracing.start(
+                "release",
+                parent=job.traceparent,
+                at=began_at,
+                kind="producer",
+                attributes={"job.id": job.id, "job.release": release.number},
+            ).end()
 
     def _leads(self) -> bool:
         return self._leader.leads

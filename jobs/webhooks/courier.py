@@ -17,6 +17,7 @@ import structlog
 
 from jobs.errors import StoreUnavailable
 from jobs.relay.board import Board, Hook
+from jobs.tracing import OFF, Tracing
 from jobs.webhooks.delivery import Outcome, Sender, delay_s, jitter
 from jobs.webhooks.shares import CROWDED_S, Shares, receiver_of
 
@@ -43,11 +44,13 @@ class Courier:
         hold_s: float,
         threads: int = 32,
         per_receiver: int = 2,
+        tracing: Tracing = OFF,
     ) -> None:
         self._board = board
         self._sender = sender
         self._leads = leads
         self._hold_s = hold_s
+        self._tracing = tracing
         self._threads = threads
         self._shares = Shares(per_receiver=per_receiver, per_owner=max(1, threads // 4))
         self._waiting: queue.SimpleQueue[Hook] = queue.SimpleQueue()
@@ -121,6 +124,7 @@ class Courier:
             "error": outcome.reason or None,
             "duration_ms": round(1000 * took_s),
         }
+        self._trace(hook, outcome, took_s)
         self._board.count("webhooks", _word(outcome))
         self._board.hook_tried(hook, tried, status, delay)
         _log.log(
@@ -136,6 +140,22 @@ class Courier:
             outcome=status,
             next_in_s=None if delay is None else round(delay),
         )
+
+    def _trace(self, hook: Hook, outcome: Outcome, took_s: float) -> None:
+        now = time.time()
+        attributes = {
+            "job.id": hook.job.id,
+            "job.attempt": hook.job.fence,
+            "webhook.id": hook.event,
+        }
+        span = self._tracing.start(
+            "webhook",
+            parent=hook.job.traceparent,
+            at=now - took_s,
+            kind="client",
+            attributes=attributes | {"http.response.status_code": outcome.status or 0},
+        )
+        span.end(at=now, error="" if outcome.delivered else outcome.reason or _word(outcome))
 
 
 def _status(outcome: Outcome, delay: float | None) -> str:

@@ -209,7 +209,7 @@ def _is_withheld(name: str) -> bool:
     name = name.upper()
     if name.startswith("RUSHES_"):
         return name != "RUSHES_LOG_LEVEL"
-    return name.startswith(("AWS_", "FLOWER_", "CELERY_"))
+    return name.startswith(("AWS_", "FLOWER_", "CELERY_", "OTEL_"))
 
 
 def _rank_env(env: Mapping[str, str], rank: int, size: int) -> dict[str, str]:

@@ -37,6 +37,7 @@ SECRETS = {
     "AWS_SECRET_ACCESS_KEY",
     "AWS_SESSION_TOKEN",
     "FLOWER_BASIC_AUTH",
+    "OTEL_EXPORTER_OTLP_HEADERS",
 }
 """A rank asks for nothing that they open."""
 CPU = {"device": "cpu", "count": 2, "visible_variable": ""}
