@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import threading
 import time
+import uuid
 from dataclasses import dataclass
 from random import Random
 from typing import Any
@@ -56,8 +57,8 @@ class Clients:
         self._http = httpx.Client(timeout=8.0)
         self._lock = threading.Lock()
         self._live: dict[str, Live] = {}
-        self._owners: dict[str, str] = {}
-        self._number = 0
+        self._asked: dict[str, tuple[str, dict[str, Any]]] = {}
+        """By job: whose it is, and the body of its request."""
         self._feeding = threading.Event()
         self._stop = threading.Event()
         self._receiver = Receiver()
@@ -97,21 +98,32 @@ class Clients:
     def submit(self, owner: str, *, steps: int | None = None, frames: int = 5) -> str:
         """Submit until the answer is 200; the job's id."""
         with self._lock:
-            self._number += 1
-            number = self._number
             steps = steps or self._random.randrange(4, 24)
             cancels = self._random.random() < CANCELS
             cancel_after_s = self._random.uniform(0.0, 2.0)
+            seed = len(self._asked)
         body = {
             "prompt": "a red circle moving right on a black background",
             "size": "64x64",
             "num_frames": frames,
             "num_inference_steps": steps,
-            "seed": number,
+            "seed": seed,
             "webhook_url": self._receiver.url(),
-            "metadata": {"number": str(number)},
         }
-        key = f"request-{number}"
+        job_id = self._insist(owner, body)
+        if cancels and frames == 5:
+            with self._lock:
+                self._live[job_id].cancel_at = time.monotonic() + cancel_after_s
+        return job_id
+
+    def repeat(self, job_id: str) -> str:
+        """Ask for the same once more, by a new request; the new job's id."""
+        owner, body = self._asked[job_id]
+        return self._insist(owner, body)
+
+    def _insist(self, owner: str, body: dict[str, Any]) -> str:
+        """The same request until its answer is 200."""
+        key = f"request-{uuid.uuid4()}"
         while True:
             answer = self._ask("POST", "", owner, key=key, json=body)
             if answer is not None and answer.status_code == 200:
@@ -119,12 +131,9 @@ class Clients:
             time.sleep(POLL_S)
         job_id: str = answer.json()["id"]
         self._history.promise(key, job_id)
-        live = Live(job_id, owner)
-        if cancels and owner == "busy" and frames == 5:
-            live.cancel_at = time.monotonic() + cancel_after_s
         with self._lock:
-            self._live[job_id] = live
-            self._owners[job_id] = owner
+            self._live[job_id] = Live(job_id, owner)
+            self._asked[job_id] = owner, body
         return job_id
 
     def _run(self) -> None:
@@ -152,7 +161,7 @@ class Clients:
 
     def look_again(self) -> None:
         """Ask once more for every job, those that ended long ago too."""
-        for job_id, owner in self._owners.items():
+        for job_id, (owner, _) in self._asked.items():
             for _ in range(20):
                 answer = self._ask("GET", f"/{job_id}", owner)
                 if answer is not None and answer.status_code == 200:

@@ -46,6 +46,8 @@ class History:
     parts: dict[str, str] = field(default_factory=dict)
     """By worker id: which part of the stack it was."""
     deliveries: list[Delivery] = field(default_factory=list)
+    twins: dict[str, str] = field(default_factory=dict)
+    """By a job that went on from a checkpoint: one of the same request that nothing disturbed."""
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def promise(self, key: str, job_id: str) -> None:

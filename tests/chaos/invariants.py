@@ -117,6 +117,14 @@ def artifacts_decode(seen: Evidence) -> Iterator[tuple[str, str]]:
         yield key.split("/")[1], f"{key}: {problem}"
 
 
+def resumed_jobs_give_the_same(seen: Evidence) -> Iterator[tuple[str, str]]:
+    """A job that went on from a checkpoint gives the very file of an undisturbed run."""
+    for job_id, twin in seen.history.twins.items():
+        resumed, whole = (_digests(seen.records.get(each, {})) for each in (job_id, twin))
+        if resumed != whole:
+            yield job_id, f"{resumed} differs from {whole} of {twin}"
+
+
 def nothing_uncommitted_stays(seen: Evidence) -> Iterator[tuple[str, str]]:
     """After the sweep the store holds the committed files and nothing else."""
     committed = {key for record in seen.records.values() for key in artifact_keys(record)}
@@ -184,6 +192,7 @@ INVARIANTS: tuple[Callable[[Evidence], Iterator[tuple[str, str]]], ...] = (
     attempts_only_rise,
     one_fence_commits,
     artifacts_decode,
+    resumed_jobs_give_the_same,
     nothing_uncommitted_stays,
     tries_end_for_a_reason,
     failures_are_earned,
@@ -204,3 +213,7 @@ def check(seen: Evidence) -> list[Violation]:
 def artifact_keys(record: Mapping[str, str]) -> list[str]:
     """Of the files that the record has committed."""
     return [artifact["key"] for artifact in json.loads(record.get("artifacts") or "[]")]
+
+
+def _digests(record: Mapping[str, str]) -> list[str]:
+    return [artifact["sha256"] for artifact in json.loads(record.get("artifacts") or "[]")]

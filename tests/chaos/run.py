@@ -92,7 +92,7 @@ def run(
             site.until(lambda: recoveries.pending <= FELT and stack.ready(), RECOVER_S)
             say(f"{number:4}/{count}  {fault.name:42} {_strike(number, fault, site, recoveries)}")
         strikes = recoveries.close()
-        settle(stack, clients)
+        settle(stack, clients, history)
         evidence = gather(stack, clients, history)
     violations = check(evidence)
     violations += [Violation("no_answer_is_refused", "", text) for text in history.refusals]

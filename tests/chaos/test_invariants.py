@@ -13,13 +13,18 @@ from tests.chaos.invariants import Evidence, check
 JOB = "video_1"
 KEY = f"jobs/{JOB}/2-b/video.mp4"
 
+
+def files(*names: str) -> str:
+    return json.dumps([{"key": f"jobs/{JOB}/{name}", "sha256": "1"} for name in names])
+
+
 Step = dict[str, str]
 STEPS: tuple[Step, ...] = (
     {"state": "queued", "attempt": "0"},
     {"state": "in_progress", "attempt": "1", "fence": "1-a", "worker": "worker_1"},
     {"state": "queued", "fence": "", "worker": "", "lost": "1"},
     {"state": "in_progress", "attempt": "2", "fence": "2-b", "worker": "worker_2"},
-    {"state": "completed", "artifacts": json.dumps([{"key": KEY}])},
+    {"state": "completed", "artifacts": files("2-b/video.mp4")},
 )
 """A job whose first worker was killed."""
 
@@ -68,10 +73,10 @@ def test_a_job_that_was_lost_with_its_worker_and_tried_again_breaks_nothing() ->
             "attempts_only_rise",
         ),
         (evidence({"attempt": "1"}), "attempts_only_rise"),
-        (evidence({"artifacts": '[{"key": "jobs/video_1/2-b/other.mp4"}]'}), "one_fence_commits"),
+        (evidence({"artifacts": files("2-b/other.mp4")}), "one_fence_commits"),
         (
             evidence(
-                {"artifacts": '[{"key": "jobs/video_1/1-a/video.mp4"}]', "state": "completed"},
+                {"artifacts": files("1-a/video.mp4"), "state": "completed"},
                 steps=STEPS[:4],
             ),
             "one_fence_commits",
@@ -118,6 +123,15 @@ def test_webhooks_that_are_missing_or_tell_something_else_are_named() -> None:
         seen = history()
         seen.deliveries[:] = wrong
         assert broken(evidence(seen=seen)) == {"webhooks_tell_the_end"}
+
+
+def test_a_resumed_job_that_gives_another_file_is_named() -> None:
+    seen = history()
+    seen.twins[JOB] = "video_2"
+    assert "resumed_jobs_give_the_same" not in broken(evidence(seen=seen, steps=STEPS[:1]))
+    assert "resumed_jobs_give_the_same" in broken(
+        evidence({"artifacts": files("2-b/video.mp4")}, seen=seen, steps=STEPS[:4])
+    )
 
 
 def test_an_api_that_takes_an_end_back_is_named() -> None:

@@ -3,28 +3,36 @@
 from __future__ import annotations
 
 import resource
+import time
 from contextlib import suppress
 from signal import SIGKILL
 
 from tests.chaos.faults.fault import Fault, Site
+
+FULL_S = 10.0
 
 
 def _attempts_full(site: Site) -> str:
     """No file of a gang's ranks may grow any more, as on a full disk (EFBIG for ENOSPC)."""
     worker = site.busy_worker()
     pids = [device.pid for device in worker.info.devices]
+    job_id, _, fence = worker.gang_attempt.partition("/")
     with site.hit(worker, "disk full") as part:
-        for pid in pids:
-            with suppress(ProcessLookupError):
-                hard = resource.prlimit(pid, resource.RLIMIT_FSIZE)[1]
-                resource.prlimit(pid, resource.RLIMIT_FSIZE, (0, hard))
-        seconds = site.pause(0.5, 2.0)
-        for pid in pids:
-            with suppress(ProcessLookupError):
-                hard = resource.prlimit(pid, resource.RLIMIT_FSIZE)[1]
-                resource.prlimit(pid, resource.RLIMIT_FSIZE, (hard, hard))
+        began = time.monotonic()
+        _limit_files(pids, 0)
+        # Until the try has met it, or has ended otherwise.
+        site.until(lambda: site.stack.store.get(job_id).fence != fence, FULL_S)
+        _limit_files(pids, None)
         site.pause(1.0, 1.0)  # the failed try is written down
-    return f"{part.name} for {seconds:.1f} s"
+    return f"{part.name} for {time.monotonic() - began:.1f} s"
+
+
+def _limit_files(pids: list[int], size_bytes: int | None) -> None:
+    for pid in pids:
+        with suppress(ProcessLookupError):
+            hard = resource.prlimit(pid, resource.RLIMIT_FSIZE)[1]
+            soft = hard if size_bytes is None else size_bytes
+            resource.prlimit(pid, resource.RLIMIT_FSIZE, (soft, hard))
 
 
 def _redis_killed_while_fsync_is_slow(site: Site) -> str:
