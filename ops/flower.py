@@ -23,7 +23,7 @@ def run_flower(settings: Settings) -> None:
     Raises:
         SettingsError: no Redis is known, or nothing guards what must be guarded.
     """
-    arguments = flower_arguments(settings, oauth="FLOWER_AUTH" in os.environ)
+    arguments = flower_arguments(settings, oauth=bool(os.environ.get("FLOWER_AUTH")))
     if settings.redis_url is None:
         run = running(settings.home_path)
         if run is None:
