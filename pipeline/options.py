@@ -49,7 +49,7 @@ class EngineOptions(BaseModel):
     hsdp_shard_dim: int | None = Field(default=None, ge=1)
     """Ranks that hold one copy of sharded weights together; omitted: all of the gang."""
     vae_tiling: Literal["on", "off"] | None = None
-    """Decode in overlapping tiles, which the ranks share; omitted: frames of over 832x480 pixels."""
+    """Decode in overlapping tiles, which the ranks share; omitted: Wan's frames of over 832x480 pixels."""
     enable_torch_compile: bool = False
     """Compile the transformer's repeated blocks (torch.compile); results drift by rounding."""
     step_cache: bool = False

@@ -6,7 +6,7 @@ device; parallelism is hung on it from outside.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -21,6 +21,7 @@ from pipeline import switches
 from pipeline.layout import Layout
 from pipeline.limits import RequestError
 from pipeline.models.card import make_card
+from pipeline.models.flux2_decoding import decoder
 from pipeline.models.flux2_parallel import spread
 from pipeline.models.model import Model
 from pipeline.options import EngineOptions
@@ -79,7 +80,7 @@ def load(options: EngineOptions, layout: Layout, ranks: Ranks) -> Model:
             LatentPreparation(geometry.latent_shape, ranks.device),
             TimestepPreparation(pipe.scheduler, ranks.device, schedule=_schedule(pipe, geometry)),
             Denoising(_predictor(pipe, ranks.device), pipe.scheduler, guidance),
-            Decoding(_decoder(pipe), ranks),
+            Decoding(decoder(pipe, options.vae_tiling, ranks), ranks),
         ),
     )
 
@@ -215,16 +216,3 @@ def _predictor(pipe: Any, device: torch.device) -> Predict:
 def _pack(latent: torch.Tensor) -> torch.Tensor:
     """[B, C, H, W] -> [B, H * W, C]."""
     return latent.float().flatten(2).transpose(1, 2)
-
-
-def _decoder(pipe: Any) -> Callable[[State], Iterator[torch.Tensor]]:
-    vae = pipe.vae
-
-    def frames(state: State) -> Iterator[torch.Tensor]:
-        latent = state.latent
-        mean = vae.bn.running_mean.view(1, -1, 1, 1).to(latent)
-        deviation = (vae.bn.running_var.view(1, -1, 1, 1) + vae.config.batch_norm_eps).sqrt()
-        patched = pipe._unpatchify_latents(latent * deviation.to(latent) + mean)
-        yield vae.decode(patched.to(vae.dtype), return_dict=False)[0].float()[:, :, None]
-
-    return frames

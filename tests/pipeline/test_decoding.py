@@ -3,6 +3,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 from unittest import mock
 
@@ -121,6 +122,51 @@ def test_tiles_are_diffusers_and_the_same_on_any_number_of_ranks(
     assert one.shape == (1, 3, 13, 80, 88)
     for world_size in (2, 3):
         np.testing.assert_array_equal(rank_pools(world_size).one(tiles, tiny_wan, at_once)[0], one)
+
+
+def image_in_tiles(ranks: Ranks, model: Path, tiling: str) -> tuple[NDArray[np.float32], bool]:
+    """FLUX.2's image, of 3 x 4 small tiles, and whether rank 0's is what diffusers decodes."""
+    import torch
+    from diffusers import Flux2KleinPipeline
+
+    from pipeline.models import flux2_decoding
+    from pipeline.stages.decoding import Together
+
+    pipe: Any = Flux2KleinPipeline.from_pretrained(model)
+    pipe.vae.tile_latent_min_size, pipe.vae.tile_sample_min_size = 8, 64
+    torch.manual_seed(0)
+    state: Any = SimpleNamespace(latent=torch.randn(1, 16, 7, 10))
+    with (
+        torch.no_grad(),
+        mock.patch.object(
+            pipe, "_unpatchify_latents", wraps=pipe._unpatchify_latents
+        ) as unpatchify,
+    ):
+        decoded = flux2_decoding.decoder(pipe, tiling, ranks)(state)  # type: ignore[arg-type]
+        assert isinstance(decoded, Together) == (tiling == "on")
+        (image,) = decoded.chunks if isinstance(decoded, Together) else decoded
+        pipe.vae.use_tiling = tiling == "on"
+        (patched,) = unpatchify.call_args.args
+        own = pipe.vae.decode(pipe._unpatchify_latents(patched), return_dict=False)[0][:, :, None]
+    return image.numpy(), ranks.rank != 0 or torch.equal(image, own)
+
+
+@pytest.mark.parametrize("tiling", ["on", "off"])
+def test_flux2_decodes_as_diffusers_does_on_any_number_of_ranks(
+    rank_pools: Pools, tiny_families: Path, tiling: str
+) -> None:
+    model = tiny_families / "flux2_base"
+    one, same = rank_pools(1).one(image_in_tiles, model, tiling)
+    assert same
+    assert one.shape == (1, 3, 1, 112, 160)
+    if tiling == "off":
+        tiled, _ = rank_pools(1).one(image_in_tiles, model, "on")
+        assert np.abs(one - tiled).max() > 0.01
+        return
+    for world_size in (2, 3):
+        first, *others = rank_pools(world_size).run(image_in_tiles, model, tiling)
+        np.testing.assert_array_equal(first[0], one)
+        assert not any(image.size for image, _ in others)
 
 
 def test_every_tile_has_a_rank_and_the_work_is_even() -> None:

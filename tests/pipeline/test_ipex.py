@@ -1,8 +1,14 @@
-"""Intel's extension, played by a labelled fake: it exists for torch 2.8 only."""
+"""Intel's extension, played by a labelled fake: it exists for torch 2.8 only.
+
+`RUSHES_TEST_IPEX` names the Python of an environment where the real one is tried too: torch 2.8, IPEX
+2.8, pydantic, and no transformers 5, beside which it does not load.
+"""
 
 from __future__ import annotations
 
 import importlib.metadata
+import os
+import subprocess
 import sys
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
@@ -37,9 +43,12 @@ def install(monkeypatch: pytest.MonkeyPatch, version: str) -> list[tuple[Any, An
     """A fake IPEX of that version; what it was asked to optimize, in training mode or not."""
     asked: list[tuple[Any, Any]] = []
     fake: Any = ModuleType("intel_extension_for_pytorch")
-    fake.optimize = lambda module, dtype, inplace: asked.append(
-        (module, (module.training, dtype, inplace))
-    )
+
+    def optimize(module: nn.Module, *, dtype: torch.dtype, inplace: bool, **folding: bool) -> None:
+        assert folding == {"conv_bn_folding": False, "linear_bn_folding": False}
+        asked.append((module, (module.training, dtype, inplace)))
+
+    fake.optimize = optimize
     monkeypatch.setitem(sys.modules, fake.__name__, fake)
     monkeypatch.setattr(importlib.metadata, "version", lambda _: version)
     return asked
@@ -80,3 +89,43 @@ def test_where_it_does_not_load_it_is_refused(
     monkeypatch.syspath_prepend(tmp_path)
     with pytest.raises(ValueError, match="cannot be loaded: name 'MoeModelOutputWithPast' is not"):
         optimize(pipe, ASKED)
+
+
+REAL = """
+import torch
+from types import SimpleNamespace
+from torch import nn
+from pipeline.ipex import optimize
+from pipeline.options import EngineOptions
+
+class Transformer(nn.Module):
+    dtype = torch.bfloat16
+
+    def __init__(self):
+        super().__init__()
+        self.patches = nn.Conv3d(16, 128, (1, 2, 2), stride=(1, 2, 2))
+        self.ffn = nn.Sequential(nn.Linear(128, 256), nn.GELU(), nn.Linear(256, 128))
+
+    def forward(self, latent):
+        return self.ffn(self.patches(latent).flatten(2).transpose(1, 2))
+
+torch.manual_seed(0)
+model, latent = Transformer().to(torch.bfloat16).eval(), torch.randn(1, 16, 3, 8, 8).bfloat16()
+with torch.no_grad():
+    before = model(latent)
+    options = EngineOptions(model_path="m", use_ipex=True)
+    optimize(SimpleNamespace(components={"transformer": model}), options)
+    apart = float((model(latent) - before).abs().max() / before.abs().max())
+print(type(model.ffn[0]).__name__, apart < 0.02)
+"""
+
+
+@pytest.mark.skipif("RUSHES_TEST_IPEX" not in os.environ, reason="no environment with IPEX")
+def test_the_real_one_optimizes_what_it_is_given() -> None:
+    done = subprocess.run(
+        [os.environ["RUSHES_TEST_IPEX"], "-W", "ignore", "-c", REAL],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.splitlines()[-1] == "_IPEXLinear True"
