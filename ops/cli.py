@@ -241,6 +241,29 @@ def bench_parallel(
     raise typer.Exit(run_table(chosen.engine) if table else run_speed(chosen.engine, rounds))
 
 
+@bench.command("gpu")
+@shared_options
+def bench_gpu(
+    chosen: Chosen,
+    *,
+    two: Annotated[
+        bool, typer.Option("--two", help="Ways to share two devices, not switches of one.")
+    ] = False,
+    full: Annotated[
+        bool, typer.Option("--full", help="Wan2.1-1.3B's size, 81 frames 480x832; else tiny.")
+    ] = False,
+    steps: Annotated[int, typer.Option(min=2, help="Denoising steps.")] = 4,
+    only: Annotated[
+        str | None, typer.Option(help="Only rows with this in their name, beside the first.")
+    ] = None,
+) -> None:
+    """Each switch and each way to share beside one plain device: time, memory, difference."""
+    from ops.bench.gpu import run_gpu_bench
+
+    chosen.tell_ranks()
+    raise typer.Exit(run_gpu_bench(chosen.engine, two=two, full=full, steps=steps, only=only))
+
+
 @bench.command("api")
 def bench_api(
     seconds: Annotated[float, typer.Option(min=0.2, help="Of each measurement.")] = 5.0,

@@ -1,0 +1,197 @@
+"""`rushes bench gpu`: each switch and each way to share, one beside the other, as a Markdown table.
+
+A Wan of random weights is made first: at the size of Wan2.1-T2V-1.3B with `--full`, else tiny, which
+shows that every row runs. Each row is a gang of its own that generates twice, the second time measured;
+its frames are held against the first row's. What a device cannot serve says so in its row.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ops.bench.parallel import PROMPT, RANK_S, BenchError
+from ops.progress import Shown, shown_progress
+from pipeline.gang.gang import GangError
+from pipeline.generator import DiffGenerator, GenerationError
+from pipeline.options import EngineOptions
+from pipeline.request import Params, Request, resolve
+
+HEAD = (
+    "| what | s a step | s decoding | peak a rank | frames: max, mean off |\n|---|---|---|---|---|"
+)
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of the table."""
+
+    name: str
+    options: Mapping[str, Any] = field(default_factory=dict)
+    """What of EngineOptions is special to it."""
+    request: Mapping[str, Any] = field(default_factory=dict)
+    """What of the request is."""
+    ranks: str = ""
+    """What `ops.bench.gpu_rank` runs in place of a gang."""
+
+
+OFFLOADS = {
+    "text_encoder_cpu_offload": True,
+    "vae_cpu_offload": True,
+    "dit_cpu_offload": True,
+}
+
+ONE = (
+    Row("one device"),
+    Row("text_encoder_cpu_offload", {"text_encoder_cpu_offload": True}),
+    Row("vae_cpu_offload", {"vae_cpu_offload": True}),
+    Row("dit_cpu_offload", {"dit_cpu_offload": True}),
+    Row("dit_cpu_offload, pinned", {"dit_cpu_offload": True, "pin_cpu_memory": True}),
+    Row("all three, pinned", {**OFFLOADS, "pin_cpu_memory": True}),
+    Row("vae_tiling on", {"vae_tiling": "on"}),
+    *(
+        Row(f"attention {name}", {"attention_backend": name})
+        for name in ("sdpa", "_native_flash", "_native_cudnn", "_native_efficient", "fa3")
+    ),
+    Row("compile", {"enable_torch_compile": True}),
+    Row(
+        "compile, attention _native_cudnn",
+        {"enable_torch_compile": True, "attention_backend": "_native_cudnn"},
+    ),
+    Row("FSDP of one", {"use_fsdp_inference": True}),
+    Row("step_cache", {"step_cache": True}, {"fidelity": "bounded"}),
+    Row("gloo, two ranks on this device (ulysses 2)", ranks="shared"),
+)
+"""Rows for one device."""
+
+TWO = (
+    Row("cfg 2", {"enable_cfg_parallel": True}),
+    Row("ulysses 2", {"ulysses_degree": 2}),
+    Row("ring 2", {"ring_degree": 2}),
+    Row("tp 2", {"tp_size": 2}),
+    Row("fsdp 2 (ulysses 2)", {"use_fsdp_inference": True, "ulysses_degree": 2}),
+    Row("diffusers' own ulysses 2", ranks="diffusers"),
+)
+"""Rows for two devices, shown below "one device"."""
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What a row came to."""
+
+    step_s: float
+    decoding_s: float
+    peak_bytes: int
+    frames: NDArray[np.uint8]
+
+
+def run_gpu_bench(
+    options: EngineOptions, *, two: bool, full: bool, steps: int, only: str | None
+) -> int:
+    """Make the model, run every row and print the table; the exit code.
+
+    Args:
+        options: `model_path` lends tokenizer and scheduler; device, dtype and what else is set hold
+            for every row.
+        two: the rows for two devices in place of those for one.
+        full: at full size.
+        steps: denoising steps.
+        only: run the first row and those whose name has this in it.
+    """
+    rows = (ONE[0], *(row for row in (TWO if two else ONE[1:]) if (only or "") in row.name))
+    with shown_progress() as shown, tempfile.TemporaryDirectory(prefix="rushes-bench-") as home:
+        shown("making the model")
+        model = str(Path(home, "model"))
+        command = [*(sys.executable, "-W", "ignore", "-m", "ops.bench.fullsize")]
+        command += [options.model_path, model, "--steps", str(steps), *["--full"] * full]
+        subprocess.run(command, check=True)
+        own = options.model_copy(update={"model_path": model, "num_gpus": 1})
+        lines = list(_lines(own, rows, 2 if two else 1, Path(home), shown))
+    print("\n".join([HEAD, *lines]))
+    return 0
+
+
+def _lines(
+    options: EngineOptions, rows: tuple[Row, ...], gpus: int, home: Path, shown: Shown
+) -> Iterator[str]:
+    first: Seen | None = None
+    request: Request | None = None
+    for number, row in enumerate(rows):
+        shown(row.name, percent=100 * number / len(rows))
+        update = {**row.options, "num_gpus": gpus if number else 1}
+        own = options.model_copy(update=update)
+        try:
+            if row.ranks and request is not None:
+                seen = _by_ranks(row, own, request, home / str(number))
+            else:
+                seen, request = _by_gang(row, own)
+        except (ValueError, GangError, GenerationError, BenchError) as error:
+            why = str(error).replace("|", "/")[:160]
+            yield f"| {row.name} | - | - | - | {why} |"
+            continue
+        first = first or seen
+        yield _line(row.name, seen, first)
+
+
+def _by_gang(row: Row, options: EngineOptions) -> tuple[Seen, Request]:
+    with DiffGenerator(options) as generator:
+        request = resolve(Params(prompt=PROMPT, seed=7), generator.card)
+        for _ in range(2):
+            made = generator.generate(
+                PROMPT, seed=7, save_output=False, return_frames=True, **row.request
+            )
+    if isinstance(made, list):
+        raise TypeError("one prompt makes one output")
+    timings = made["timings"]
+    step_s = timings["denoising"] / request.num_inference_steps
+    return Seen(step_s, timings["decoding"], made["peak_memory_bytes"], made["frames"]), request
+
+
+def _by_ranks(row: Row, options: EngineOptions, request: Request, folder: Path) -> Seen:
+    folder.mkdir()
+    command = [*(sys.executable, "-W", "ignore", "-m", "ops.bench.gpu_rank", row.ranks)]
+    command += ["--world-size", "2", "--folder", str(folder)]
+    command += ["--options", options.model_dump_json(), "--request", request.model_dump_json()]
+    environment = {"OMP_WAIT_POLICY": "PASSIVE", **os.environ}
+    if row.ranks == "shared":
+        environment["TORCH_DISTRIBUTED_BACKEND"] = "gloo"
+    processes = [
+        subprocess.Popen(
+            [*command, "--rank", str(rank)],
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for rank in range(2)
+    ]
+    try:
+        ends = [process.communicate(timeout=RANK_S) for process in processes]
+    except subprocess.TimeoutExpired as error:
+        raise BenchError(f"no answer within {RANK_S:g} s") from error
+    finally:
+        for process in processes:
+            process.kill()
+    for process, (_, errors) in zip(processes, ends, strict=True):
+        if process.returncode:
+            raise BenchError((errors.strip().splitlines() or ["a rank failed"])[-1])
+    said = json.loads(ends[0][0].strip().splitlines()[-1])
+    frames = np.load(folder / "frames.npy")
+    return Seen(said["step_s"], said["decoding_s"], said["peak_memory_bytes"], frames)
+
+
+def _line(name: str, seen: Seen, first: Seen) -> str:
+    apart = np.abs(seen.frames.astype(int) - first.frames)
+    off = f"{apart.max()}, {apart.mean():.4f}" if apart.max() else "0"
+    peak = f"{seen.peak_bytes / 2**30:.2f} GiB"
+    return f"| {name} | {seen.step_s:.3f} | {seen.decoding_s:.2f} | {peak} | {off} |"
