@@ -21,6 +21,7 @@ pytest_plugins = [
 
 WHOLE_SERVICES = (
     "browser/",
+    "chaos/",
     "ops/test_demo",
     "ops/test_serve.py",
     "pipeline/test_ga",

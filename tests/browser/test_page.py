@@ -8,7 +8,7 @@ from playwright.sync_api import Locator, Page, Route, expect
 
 from tests.fixtures.pictures import picture
 
-pytestmark = pytest.mark.timeout(180)
+pytestmark = pytest.mark.timeout(300)
 
 
 def make(page: Page, prompt: str, *, steps: int = 2, length: int = 2) -> Locator:

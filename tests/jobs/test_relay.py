@@ -219,7 +219,7 @@ def test_the_loop_is_woken_and_does_not_wait_for_its_tick(redis_url: str, tmp_pa
             claimed = stand.store.claim(job.id, 1, "w1")
             assert claimed is not None
             stand.store.complete(job.id, claimed.fence, [], making.usage())
-    assert sorted(took_s)[1] < 1.0
+    assert sorted(took_s)[1] < 2.0
 
 
 def test_a_standby_takes_over(redis_url: str, tmp_path: Path) -> None:

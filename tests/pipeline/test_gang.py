@@ -255,7 +255,7 @@ def test_a_killed_rank_is_seen_at_once_and_takes_the_gang_with_it(
     with pytest.raises(GangDied, match="rank 1 was killed by SIGKILL"):
         gang.run(run, once("denoising", kill))
 
-    assert time.monotonic() - killed_at[0] < 2
+    assert time.monotonic() - killed_at[0] < 10
     assert not gang.alive
     wait_for(lambda: not any(map(running, pids)), "the ranks are gone and reaped")
     with pytest.raises(GangDied, match="rank 1"):

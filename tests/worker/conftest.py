@@ -134,18 +134,22 @@ def flower_state(events: list[dict[str, Any]], task_id: str) -> str:
 
 
 def watch(app: Celery, events: list[dict[str, Any]], stop: threading.Event) -> None:
-    """Note what Celery's monitors are told, over outages of Redis."""
+    """Note what Celery's monitors are told, over outages of Redis.
 
-    def note(event: dict[str, Any]) -> None:
-        events.append(event)
-
+    Through one connection while it lasts: what is told between two is told to nobody.
+    """
     while not stop.is_set():
         try:
             with app.connection() as connection:
-                receiver = app.events.Receiver(connection, handlers={"*": note})
-                receiver.capture(limit=None, timeout=0.5, wakeup=False)
+                receiver = app.events.Receiver(connection, handlers={"*": events.append})
+
+                def look(receiver: Any = receiver) -> None:
+                    receiver.should_stop = stop.is_set()
+
+                receiver.on_iteration = look  # at least once a second
+                receiver.capture(limit=None, wakeup=False)
         except (OSError, OperationalError, RedisError):
-            continue  # quiet for a while, or no server
+            stop.wait(0.1)  # no server
 
 
 @pytest.fixture(scope="module")
@@ -175,7 +179,7 @@ def stack(tiny_families: Path, tmp_path_factory: pytest.TempPathFactory) -> Iter
                 "RUSHES_REDIS_URL": server.url,
                 "RUSHES_LOG_LEVEL": "info",  # tests read what it says
                 "RUSHES_BEAT_S": "0.5",
-                "RUSHES_CANCEL_GRACE_S": "4",
+                "RUSHES_CANCEL_GRACE_S": "6",
             },
             stdout=output,
             stderr=output,

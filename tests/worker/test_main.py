@@ -159,7 +159,7 @@ def test_a_doubled_message_runs_nothing_twice(stack: Stack) -> None:
 
 
 def test_flowers_revoke_cancels_the_job_and_bars_no_id(stack: Stack) -> None:
-    job = stack.wait_denoising(stack.submit(num_inference_steps=50, size="128x128", num_frames=33))
+    job = stack.wait_denoising(stack.submit(num_inference_steps=200))
 
     with make_celery(stack.settings) as app:
         app.control.revoke(job.id, terminate=True)
@@ -177,7 +177,7 @@ def test_a_drained_worker_hands_its_job_back_and_has_it_again_once_undrained(
     stack: Stack,
 ) -> None:
     admin, pids, worker_id = Admin(stack.store), stack.pids, stack.worker.info.id
-    job = stack.wait_denoising(stack.submit(num_inference_steps=50, size="128x128", num_frames=33))
+    job = stack.wait_denoising(stack.submit(num_inference_steps=200))
 
     admin.drain(worker_id, hand_back=True)
     wait_for(lambda: not stack.worker.attempts, "nothing is held", timeout_s=60)
