@@ -15,6 +15,7 @@ from celery import Celery
 from kombu.exceptions import KombuError, OperationalError
 from redis import RedisError
 
+from jobs.address import read
 from jobs.errors import SettingsError, StoreUnavailable
 
 if TYPE_CHECKING:
@@ -28,12 +29,17 @@ def make_celery(settings: Settings) -> Celery:
     """The app that relay, worker and Flower share.
 
     Raises:
-        SettingsError: no RUSHES_REDIS_URL.
+        SettingsError: no or a malformed RUSHES_REDIS_URL.
     """
     if settings.redis_url is None:
         raise SettingsError("RUSHES_REDIS_URL is not set: name the server, or run `rushes serve`")
-    app = Celery("rushes", broker=settings.redis_url, set_as_current=False)
+    try:
+        address = read(settings.redis_url)
+    except ValueError as error:
+        raise SettingsError(f"RUSHES_REDIS_URL is malformed: {error}") from None
+    app = Celery("rushes", broker=address.broker_url, set_as_current=False)
     app.conf.update(
+        broker_use_ssl=address.ssl or None,
         # Delivery: early acknowledgement, nothing reserved beyond what runs.
         task_acks_late=False,
         worker_prefetch_multiplier=1,
@@ -43,6 +49,9 @@ def make_celery(settings: Settings) -> Celery:
         broker_connection_max_retries=None,
         broker_transport_options={
             "global_keyprefix": settings.redis_prefix,
+            # Read with Sentinels only.
+            "master_name": address.service,
+            "sentinel_kwargs": address.sentinel_options,
             # Nothing is unacknowledged while it runs; a day keeps even a stray entry from coming back.
             "visibility_timeout": 86400,
             "socket_connect_timeout": 5,

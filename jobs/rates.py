@@ -31,7 +31,7 @@ class Rates:
 
     def __init__(self, store: JobStore) -> None:
         storage = RedisStorage(
-            store.settings.redis_url or "redis://",
+            "redis://",  # only read where there is no pool
             connection_pool=store.redis.connection_pool,
             key_prefix=store.key("rates"),
         )

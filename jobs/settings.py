@@ -66,7 +66,11 @@ class Settings(BaseSettings):
     """Event streams and waiting answers that one API process holds; beyond it 503."""
 
     redis_url: str | None = None
-    """Omitted: `serve` starts an embedded server and tells the others where it is."""
+    """`redis://`, `rediss://` (TLS) or `redis+sentinel://host:port,host:port/service/db`. Omitted:
+    `serve` starts an embedded server and tells the others where it is."""
+    durability: Literal["server", "replica", "power"] | None = None
+    """What a client's answer waits for: the server, one replica too, or that it is on the disk of both.
+    Omitted: a replica with Sentinels, else the server."""
     redis_prefix: str = "rushes:"
     """Before every key, so that services can share a server."""
     max_queued: int = Field(default=10_000, ge=1)

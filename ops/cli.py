@@ -30,25 +30,31 @@ app.add_typer(keys, name="keys")
 app.add_typer(admin, name="admin")
 
 
+Strict = Annotated[
+    bool, typer.Option("--strict", help="Refuse a Redis that may lose jobs, rather than warn.")
+]
+
+
 @app.command()
 @shared_options
 def serve(
     chosen: Chosen,
     flower: Annotated[bool, typer.Option("--flower", help="Also run the dashboard.")] = False,
+    strict: Strict = False,
 ) -> None:
     """Run everything: API, relay, a worker a gang, and Redis and storage unless told otherwise."""
     from ops.stack.serve import serve as run
 
-    raise typer.Exit(run(chosen.engine, chosen.settings, flower=flower))
+    raise typer.Exit(run(chosen.engine, chosen.settings, flower=flower, strict=strict))
 
 
 @app.command()
 @shared_options
-def worker(chosen: Chosen) -> None:
+def worker(chosen: Chosen, strict: Strict = False) -> None:
     """Run the workers of one model: one Celery worker with one gang each, `--dp-size` of them."""
     from ops.workers import run_workers
 
-    raise typer.Exit(run_workers(chosen.engine, chosen.settings))
+    raise typer.Exit(run_workers(chosen.engine, chosen.settings, strict=strict))
 
 
 @app.command()
@@ -60,21 +66,22 @@ def api(
         int | None,
         typer.Option(help="Port to listen on [RUSHES_PORT].", min=1, max=65535, show_default=False),
     ] = None,
+    strict: Strict = False,
 ) -> None:
     """Run the HTTP API."""
     from jobs.settings import load_settings
     from ops.roles import run_api
 
-    run_api(load_settings(host=host, port=port))
+    run_api(load_settings(host=host, port=port), strict=strict)
 
 
 @app.command()
-def relay() -> None:
+def relay(strict: Strict = False) -> None:
     """Run the relay: releases jobs to workers, requeues silent ones, sends webhooks."""
     from jobs.settings import load_settings
     from ops.roles import run_relay
 
-    run_relay(load_settings())
+    run_relay(load_settings(), strict=strict)
 
 
 @app.command()

@@ -9,6 +9,7 @@ from jobs.store import JobStore
 from jobs.workers import Workers
 from ops.devices import place
 from ops.options import Refused
+from ops.roles import warn
 from ops.stack import parts
 from ops.stack.logs import Logs
 from ops.stack.supervisor import Supervisor
@@ -17,12 +18,14 @@ from pipeline.options import EngineOptions
 from worker.main import run_worker
 
 
-def run_workers(options: EngineOptions, settings: Settings) -> int:
+def run_workers(options: EngineOptions, settings: Settings, *, strict: bool) -> int:
     """Run `dp_size` workers until told to stop; the exit code.
 
     Raises:
         Refused: the device is not there, the layout does not fit, or the model cannot be served.
+        SettingsError: with `strict`, a Redis that may lose jobs.
     """
+    warn(settings, strict=strict)
     try:
         return _run(options, settings)
     except GangRefused as error:

@@ -13,6 +13,8 @@ pytest_plugins = [
     "tests.fixtures.ranks",
     "tests.fixtures.redis",
     "tests.fixtures.s3",
+    "tests.fixtures.sentinel",
+    "tests.fixtures.tls",
     "tests.fixtures.tiny_wan",
     "tests.fixtures.tiny_families",
     "tests.fixtures.webhooks",

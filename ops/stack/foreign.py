@@ -7,29 +7,73 @@ from urllib.parse import urlsplit, urlunsplit
 
 import redis
 
+from jobs.address import read
+from jobs.connection import open_redis
 from jobs.errors import SettingsError
+from jobs.settings import Settings
+from ops.stack.home import running
 
 
-def check_redis(url: str) -> list[str]:
+def checked(settings: Settings, *, strict: bool) -> list[str]:
+    """Warnings about the server that a role is to use, at its start; none where `serve` has looked.
+
+    A server that is away is no matter for a warning: every role waits for it.
+
+    Raises:
+        SettingsError: with `strict`, if there is anything to warn of, or no answer.
+    """
+    url = settings.redis_url
+    run = running(settings.home_path)
+    if url is None or (run is not None and run.redis_url == url):
+        return []
+    try:
+        warnings = check_redis(url, settings.durability)
+    except SettingsError:
+        if strict:
+            raise
+        return []
+    return refused_if(strict, warnings)
+
+
+def refused_if(strict: bool, warnings: list[str]) -> list[str]:
+    """The warnings.
+
+    Raises:
+        SettingsError: there are some, and `strict`.
+    """
+    if strict and warnings:
+        raise SettingsError("; ".join(warnings))
+    return warnings
+
+
+def check_redis(url: str, durability: str | None = None) -> list[str]:
     """Warnings, one line each, about a server that may lose or evict what it acknowledged.
 
     Raises:
-        SettingsError: it does not answer.
+        SettingsError: it does not answer, or the URL is malformed.
     """
     try:
-        with redis.Redis.from_url(
-            url, socket_connect_timeout=5, socket_timeout=5, decode_responses=True
-        ) as client:
+        with open_redis(url) as client:
             client.ping()
+            warnings = [] if not read(url).sentinels else _replicas(client)
+            if durability == "power" and not client.command_info("WAITAOF").get("waitaof"):
+                warnings.append("RUSHES_DURABILITY=power needs WAITAOF, which this Redis has not")
             try:
                 found: Mapping[str, str] = client.config_get(
                     "maxmemory-policy", "appendonly", "appendfsync"
                 )
             except redis.ResponseError:
-                return ["Redis refuses CONFIG: check yourself that it runs noeviction and AOF"]
-    except (redis.RedisError, ValueError) as error:
+                refused = "Redis refuses CONFIG: check yourself that it runs noeviction and AOF"
+                return [*warnings, refused]
+    except redis.RedisError as error:
         raise SettingsError(f"RUSHES_REDIS_URL {without_password(url)}: {error}") from None
-    return judge(found)
+    return warnings + judge(found)
+
+
+def _replicas(client: redis.Redis) -> list[str]:
+    if int(client.info("replication").get("connected_slaves", 0)):
+        return []
+    return ["the Redis master has no replica: a failover has nowhere to go"]
 
 
 def judge(config: Mapping[str, str]) -> list[str]:
@@ -49,9 +93,9 @@ def judge(config: Mapping[str, str]) -> list[str]:
 
 
 def without_password(url: str) -> str:
-    """The URL fit for a log."""
+    """The URL fit for a log: what may be secret in it left out."""
     parts = urlsplit(url)
-    if parts.password is None:
-        return url
-    host = parts.netloc.rpartition("@")[2]
-    return urlunsplit(parts._replace(netloc=f"{parts.username or ''}:***@{host}"))
+    if parts.password is not None:
+        host = parts.netloc.rpartition("@")[2]
+        parts = parts._replace(netloc=f"{parts.username or ''}:***@{host}")
+    return urlunsplit(parts._replace(query=""))

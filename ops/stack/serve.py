@@ -25,7 +25,7 @@ from jobs.workers import Workers
 from ops.devices import place
 from ops.stack import parts, probes
 from ops.stack.embedded import server_of
-from ops.stack.foreign import check_redis, without_password
+from ops.stack.foreign import check_redis, refused_if, without_password
 from ops.stack.home import Home, Run
 from ops.stack.logs import Logs
 from ops.stack.ports import LOOPBACK, free_port, is_free
@@ -33,7 +33,7 @@ from ops.stack.supervisor import Supervisor
 from pipeline.options import EngineOptions
 
 
-def serve(options: EngineOptions, settings: Settings, *, flower: bool) -> int:
+def serve(options: EngineOptions, settings: Settings, *, flower: bool, strict: bool) -> int:
     """Run until told to stop; the exit code.
 
     Raises:
@@ -47,7 +47,7 @@ def serve(options: EngineOptions, settings: Settings, *, flower: bool) -> int:
         if flower:
             _check_port(settings.flower_host, settings.flower_port, "RUSHES_FLOWER_PORT")
         _check_guarded(settings)
-        warnings = _warnings(settings)
+        warnings = _warnings(settings, strict=strict)
         placement = place(options)
 
         redis_port = None if settings.redis_url else free_port(settings.port, settings.flower_port)
@@ -102,8 +102,9 @@ def _check_guarded(settings: Settings) -> None:
         check_guarded(settings, Keys(store))
 
 
-def _warnings(settings: Settings) -> list[str]:
-    warnings = check_redis(settings.redis_url) if settings.redis_url else []
+def _warnings(settings: Settings, *, strict: bool) -> list[str]:
+    url = settings.redis_url
+    warnings = refused_if(strict, check_redis(url, settings.durability)) if url else []
     if settings.open and not is_loopback(settings.host):
         warnings.append(
             f"{settings.host} is reachable from outside this machine and RUSHES_OPEN=1: as long as "

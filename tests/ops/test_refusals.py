@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from jobs.errors import SettingsError
+from ops.cli import app
 from ops.devices import place
 from ops.options import DEMO_MODEL
 from ops.stack.ports import free_port
@@ -48,6 +50,27 @@ def test_a_model_that_cannot_be_served_so_is_refused_with_its_reason(
     said = [line for line in (done.stdout + done.stderr).splitlines() if "rushes: " in line]
     assert len(said) == 1
     assert said[0].endswith("rushes: tiny knows t2v, t2i, not i2v")
+
+
+def test_strict_refuses_a_redis_that_may_lose_jobs_in_one_line(
+    tmp_path: Path, redis_url: str
+) -> None:
+    done = rushes("relay", "--strict", home=tmp_path, RUSHES_REDIS_URL=redis_url)
+
+    assert done.returncode == 2
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("rushes: Redis runs appendfsync no: a crash may lose the last")
+
+
+@pytest.mark.parametrize("command", [("serve", *ONE_GANG), ("worker", *ONE_GANG), ("api",)])
+def test_every_role_can_be_strict(
+    tmp_path: Path, redis_url: str, monkeypatch: pytest.MonkeyPatch, command: tuple[str, ...]
+) -> None:
+    monkeypatch.setenv("RUSHES_HOME", str(tmp_path))
+    monkeypatch.setenv("RUSHES_PORT", str(free_port()))
+    monkeypatch.setenv("RUSHES_REDIS_URL", redis_url)
+    with pytest.raises(SettingsError, match="set appendfsync always"):
+        app([*command, "--strict"], standalone_mode=False)
 
 
 def test_serve_refuses_heads_that_ulysses_cannot_share_and_says_which_degrees_can(
