@@ -22,10 +22,12 @@ from pipeline.media.output import OutputError
 from pipeline.media.previews import Previews
 from pipeline.models import Model
 from pipeline.options import EngineOptions
+from pipeline.origin import origin_of
 from pipeline.parallel.ranks import RankFailed, Ranks
 from pipeline.profile import Profiler
 from pipeline.request import INPUTS, Request
 from pipeline.stages.control import Cancelled, Control, NotFinite, Steps
+from pipeline.stages.snapshot import Resume
 from pipeline.stages.stage import check_order
 from pipeline.stages.state import State
 
@@ -50,6 +52,7 @@ class Engine:
         self.card = model.card
         self.dtype = model.dtype
         self.fallbacks = model.fallbacks
+        self.origin = origin_of(options, layout, ranks, attention, model.dtype)
         self._ranks = ranks
         self._attention = attention
         self._profiler = profiler
@@ -84,6 +87,7 @@ class Engine:
         *,
         frames_file: Path | None = None,
         previews: bool = False,
+        resume: Resume | None = None,
     ) -> ItemResult | None:
         """Make one video, or one image, and write it to `file`.
 
@@ -96,6 +100,8 @@ class Engine:
             control: rank 0's is told of progress and asked whether to stop.
             frames_file: also write the frames, .npy, uint8 [F, H, W, 3].
             previews: also write a video's thumbnail and spritesheet beside `file`.
+            resume: a snapshot of the same request to go on from; one that cannot be read or does not
+                fit is reported to `control` and left.
 
         Returns:
             What was made, on rank 0; None on the others.
@@ -109,19 +115,19 @@ class Engine:
             RankFailed: another rank failed, and this one is in step with it.
         """
         with self._profiler.run(), self._attention.in_use(), self._ranks.ledger.in_use():
-            return self._make(request, file, control, frames_file, previews=previews)
+            state = State(request, inputs=file.parent / INPUTS, resume=resume)
+            return self._make(state, file, control, frames_file, previews=previews)
 
     def _make(
         self,
-        request: Request,
+        state: State,
         file: Path,
         control: Control,
         frames_file: Path | None,
         *,
         previews: bool,
     ) -> ItemResult | None:
-        state = State(request, inputs=file.parent / INPUTS)
-        steps = Steps(control, self._ranks)
+        request, steps = state.request, Steps(control, self._ranks)
         timings_s: dict[str, float] = {}
         for stage in self.model.stages:
             with self._timed(stage.name, timings_s):

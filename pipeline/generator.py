@@ -20,7 +20,7 @@ from uuid import uuid4
 from pipeline.gang.dispatcher import Dispatcher
 from pipeline.gang.gang import Gang, GangDied, GangError
 from pipeline.gang.placement import gang_envs, plan, probe
-from pipeline.gang.protocol import Done, Failed, Progress, Run, RunItem
+from pipeline.gang.protocol import Done, Failed, News, Progress, Run, RunItem
 from pipeline.inputs import ImageInput, as_list, names_of, write_inputs
 from pipeline.layout import Layout
 from pipeline.limits import ModelCard, RequestError
@@ -316,10 +316,12 @@ class DiffGenerator:
 
 def _numbered(
     index: int, on_progress: Callable[[int, Progress], None] | None
-) -> Callable[[Progress], None]:
-    if on_progress is None:
-        return lambda _: None
-    return lambda progress: on_progress(index, progress)
+) -> Callable[[News], None]:
+    def on_news(news: News) -> None:
+        if on_progress is not None and isinstance(news, Progress):
+            on_progress(index, news)
+
+    return on_news
 
 
 def _outcome(run: Run, future: Future[Done | Failed], path: Path | None) -> Output | str:

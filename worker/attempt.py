@@ -117,7 +117,7 @@ class Attempt:
                 for output, name in zip(outputs, file_names(self._job), strict=True)
             ),
         )
-        work = self._supervisor.submit(run, self._on_progress)
+        work = self._supervisor.submit(run, self._on_news)
         self._held.work = work
         if self._held.lost.is_set() or self._draining.is_set():
             self._supervisor.cancel(work)  # it came between the claim and here
@@ -300,8 +300,9 @@ class Attempt:
         if self._draining.is_set():
             raise HandedBack
 
-    def _on_progress(self, progress: protocol.Progress) -> None:
-        self._note(progress.stage, progress.step, progress.steps, item=progress.item)
+    def _on_news(self, news: protocol.News) -> None:
+        if isinstance(news, protocol.Progress):
+            self._note(news.stage, news.step, news.steps, item=news.item)
 
     def _note(self, stage: str, step: int, steps: int, *, item: int = 0) -> None:
         items = self._job.request.num_outputs

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 import structlog
 
 from pipeline.gang.gang import Gang, GangDied, GangError, GangRefused
-from pipeline.gang.protocol import Done, Failed, Progress, Run
+from pipeline.gang.protocol import Done, Failed, News, Run
 from worker.presence import Presence
 from worker.watchdog import Watchdog
 
@@ -34,7 +34,7 @@ class Work:
     """One run on its way through the gang. `outcome` raises GangDied, or is cancelled unstarted."""
 
     run: Run
-    on_progress: Callable[[Progress], None]
+    on_news: Callable[[News], None]
     outcome: Future[Done | Failed] = field(default_factory=Future)
     started_at: float | None = None
     """When the gang got it, monotonic seconds."""
@@ -82,16 +82,19 @@ class Supervisor:
         """Start the thread, and it the gang."""
         self._thread.start()
 
-    def submit(self, run: Run, on_progress: Callable[[Progress], None]) -> Work:
-        """Queue a run; `on_progress` is called on the supervisor's thread."""
-        work = Work(run, on_progress)
+    def submit(self, run: Run, on_news: Callable[[News], None]) -> Work:
+        """Queue a run; `on_news` is called on the supervisor's thread."""
+        work = Work(run, on_news)
         self._queue.put(work)
         return work
 
-    def cancel(self, work: Work) -> None:
-        """Drop the work if it waits, stop it at the next step boundary if it runs."""
+    def cancel(self, work: Work, *, checkpoint: bool = False) -> None:
+        """Drop the work if it waits, stop it at the next step boundary if it runs.
+
+        `checkpoint`: it shall leave one there.
+        """
         if not work.outcome.cancel():
-            self._gang.cancel(work.run.run_id)
+            self._gang.cancel(work.run.run_id, checkpoint=checkpoint)
 
     def kill(self, work: Work) -> None:
         """Kill the gang if it still runs this work."""
@@ -126,7 +129,7 @@ class Supervisor:
         watch = self._watchdog.watch(work.run)
         work.started_at = time.monotonic()
         try:
-            answer = self._gang.run(work.run, work.on_progress, watch.allow)
+            answer = self._gang.run(work.run, work.on_news, watch.allow)
         except GangDied as error:
             self._presence.enter("starting")  # before the job's end makes this gang look free
             work.outcome.set_exception(error)

@@ -21,19 +21,8 @@ from pipeline.options import EngineOptions
 from pipeline.parallel.ranks import Ranks, join
 from pipeline.parallel.traffic import Traffic
 from pipeline.request import Params, resolve
-from pipeline.stages.control import Steps
+from pipeline.stages.control import Silent, Steps
 from pipeline.stages.state import State
-
-
-class Silent:
-    """A control that nobody listens to."""
-
-    def progress(self, stage: str, step: int, steps: int) -> None:
-        """Drop it."""
-
-    def stop_requested(self) -> bool:
-        """Never."""
-        return False
 
 
 def main() -> None:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 
 from pipeline.gang.gang import Gang
-from pipeline.gang.protocol import Done, Failed, Progress, Ready, Run
+from pipeline.gang.protocol import Done, Failed, News, Ready, Run
 
 _STOP_S = 5.0
 
@@ -42,13 +42,13 @@ class Dispatcher:
             self._free.put(gang)
         return ready
 
-    def submit(self, run: Run, on_progress: Callable[[Progress], None]) -> Future[Done | Failed]:
+    def submit(self, run: Run, on_news: Callable[[News], None]) -> Future[Done | Failed]:
         """Queue a run.
 
         The future raises GangDied if the gang dies under it; the next run on that gang starts it
         again, and raises GangError if it cannot.
         """
-        return self._threads.submit(self._run, run, on_progress)
+        return self._threads.submit(self._run, run, on_news)
 
     def cancel(self, run_id: str) -> None:
         """Stop this run at its next step boundary, on whichever gang it is."""
@@ -61,11 +61,11 @@ class Dispatcher:
         for gang in self._gangs:
             gang.stop(_STOP_S)
 
-    def _run(self, run: Run, on_progress: Callable[[Progress], None]) -> Done | Failed:
+    def _run(self, run: Run, on_news: Callable[[News], None]) -> Done | Failed:
         gang = self._free.get()
         try:
             if not gang.alive:
                 gang.start(self._start_s)
-            return gang.run(run, on_progress)
+            return gang.run(run, on_news)
         finally:
             self._free.put(gang)

@@ -1,7 +1,7 @@
 """The parent's side of a gang: start it, give it runs, cancel, stop. Torch-free.
 
 1. start: spawn the ranks, send Init, wait for Ready.
-2. run: send Run, hand Progress on, return Done or Failed.
+2. run: send Run, hand News on, return Done or Failed.
 3. cancel (any thread): rank 0 hears it while it computes and stops at the next step boundary.
 4. A rank that dies takes the gang with it: `run` raises GangDied, `start` may be called again.
 5. stop: ask, wait, then kill; stopping what does not run is nothing.
@@ -26,6 +26,7 @@ from pipeline.gang.protocol import (
     Failed,
     FromRank,
     Init,
+    News,
     Progress,
     Ready,
     Run,
@@ -142,14 +143,14 @@ class Gang:
     def run(
         self,
         run: Run,
-        on_progress: Callable[[Progress], None],
+        on_news: Callable[[News], None],
         patience: Patience = lambda _: math.inf,
     ) -> Done | Failed:
         """Generate and wait.
 
         Args:
             run: what to generate.
-            on_progress: is called on this thread.
+            on_news: is called on this thread.
             patience: how long the gang may be silent, asked after each of its words. One that is
                 silent for longer hangs, as with a stopped rank or in an exchange, and is killed.
 
@@ -161,7 +162,7 @@ class Gang:
             raise GangDied("the gang is not started")
         processes.send(run)
         try:
-            message = _answer(processes, run.run_id, on_progress, patience)
+            message = _answer(processes, run.run_id, on_news, patience)
         except _Silent as silent:
             self.kill(f"the gang hung: {silent}")
             raise GangDied(f"the gang hung: {silent}") from None
@@ -176,11 +177,14 @@ class Gang:
                 raise GangDied(casualty)
         return message
 
-    def cancel(self, run_id: str) -> None:
-        """Ask that this run stop at its next step boundary; one that is over is left alone."""
+    def cancel(self, run_id: str, *, checkpoint: bool = False) -> None:
+        """Ask that this run stop at its next step boundary; one that is over is left alone.
+
+        `checkpoint`: it shall leave one there.
+        """
         processes = self._processes
         if processes is not None and processes.alive:
-            processes.send(Cancel(run_id=run_id))
+            processes.send(Cancel(run_id=run_id, checkpoint=checkpoint))
 
     def kill(self, reason: str = "the gang was killed by its parent") -> None:
         """SIGKILL every rank now."""
@@ -217,12 +221,12 @@ class _Silent(Exception):
 def _answer(
     processes: RankProcesses,
     run_id: str,
-    on_progress: Callable[[Progress], None],
+    on_news: Callable[[News], None],
     patience: Patience,
 ) -> Done | Failed:
     last: Progress | None = None
+    allowed_s = patience(last)
     while True:
-        allowed_s = patience(last)
         message = _listen(processes.inbox, allowed_s)
         if message is None:
             after = (
@@ -234,10 +238,12 @@ def _answer(
             raise GangDied(message.reason)
         if isinstance(message, Ready) or message.run_id != run_id:
             continue  # the rest of a run that was given up
-        if not isinstance(message, Progress):
+        if isinstance(message, Done | Failed):
             return message
-        last = message
-        on_progress(message)
+        on_news(message)
+        if isinstance(message, Progress):
+            last = message
+            allowed_s = patience(last)
 
 
 def _listen(

@@ -27,7 +27,7 @@ class Mailbox:
         self._pipe = os.fdopen(fd, "rb")
         self._runs: queue.SimpleQueue[Run | None] = queue.SimpleQueue()
         self._stopping = threading.Event()
-        self._cancelled = ""
+        self._cancel = Cancel(run_id="")
 
     def init(self) -> Init:
         """The first message. Afterwards the thread listens.
@@ -49,7 +49,12 @@ class Mailbox:
 
     def stop_requested(self, run_id: str) -> bool:
         """True once this run is cancelled or the gang is to leave."""
-        return self._stopping.is_set() or self._cancelled == run_id
+        return self._stopping.is_set() or self._cancel.run_id == run_id
+
+    def checkpoint_requested(self, run_id: str) -> bool:
+        """True once this run is to leave a checkpoint before it stops."""
+        cancel = self._cancel
+        return cancel.checkpoint and cancel.run_id == run_id
 
     def _listen(self) -> None:
         try:
@@ -59,7 +64,7 @@ class Mailbox:
                     if isinstance(message, Run):
                         self._runs.put(message)
                     elif isinstance(message, Cancel):
-                        self._cancelled = message.run_id
+                        self._cancel = message
                     elif isinstance(message, Stop):
                         return
         finally:

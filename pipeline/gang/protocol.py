@@ -1,6 +1,7 @@
 """The words between a gang's parent and its rank 0: one JSON object a line over a private pipe.
 
-Parent -> rank 0: Init, Run, Cancel, Stop. Rank 0 -> parent: Ready, Progress, Done, Failed.
+Parent -> rank 0: Init, Run, Cancel, Stop. Rank 0 -> parent: Ready, Resumed, Progress, Checkpoint,
+Done, Failed.
 A gang runs one Run at a time; `run_id` lets either side drop what belongs to an earlier one. Both
 ends must speak the same VERSION. Bulk data crosses as files in `directory`, never in JSON.
 """
@@ -15,7 +16,7 @@ from pipeline.limits import ModelCard
 from pipeline.options import EngineOptions
 from pipeline.request import Request
 
-VERSION = 1
+VERSION = 2
 
 
 class Message(BaseModel):
@@ -82,6 +83,12 @@ class Run(Message):
     run_id: str
     directory: str
     items: tuple[RunItem, ...] = Field(min_length=1)
+    checkpoint_steps: int = 0
+    """Leave a checkpoint after every so many steps; 0: never for that."""
+    checkpoint_s: float = 0.0
+    """The same by seconds since the last."""
+    resume: str = ""
+    """The name of the checkpoint in `directory` to go on from; empty: begin at the beginning."""
 
 
 class Cancel(Message):
@@ -89,6 +96,8 @@ class Cancel(Message):
 
     type: Literal["cancel"] = "cancel"
     run_id: str
+    checkpoint: bool = False
+    """Leave a checkpoint before."""
 
 
 class Stop(Message):
@@ -106,6 +115,32 @@ class Progress(Message):
     stage: str
     step: int
     steps: int
+
+
+class Checkpoint(Message):
+    """The run can be gone on from here: `files` in its directory are whole."""
+
+    type: Literal["checkpoint"] = "checkpoint"
+    run_id: str
+    name: str
+    """What `Run.resume` calls it."""
+    item: int
+    step: int
+    steps: int
+    files: tuple[str, ...]
+    """Its tensors, its manifest, and the outputs finished before."""
+
+
+class Resumed(Message):
+    """What came of `Run.resume`: the run goes on behind step `step` of output `item`."""
+
+    type: Literal["resumed"] = "resumed"
+    run_id: str
+    item: int
+    step: int
+    steps: int
+    refused: str = ""
+    """Why the checkpoint is of no use and the output begins at step 0, in words."""
 
 
 class SideFile(Message):
@@ -164,7 +199,9 @@ class Failed(Message):
 
 
 ToRank = Annotated[Init | Run | Cancel | Stop, Field(discriminator="type")]
-FromRank = Annotated[Ready | Progress | Done | Failed, Field(discriminator="type")]
+News = Resumed | Progress | Checkpoint
+"""What rank 0 says of a run before its answer."""
+FromRank = Annotated[Ready | News | Done | Failed, Field(discriminator="type")]
 
 _TO_RANK: TypeAdapter[ToRank] = TypeAdapter(ToRank)
 _FROM_RANK: TypeAdapter[FromRank] = TypeAdapter(FromRank)

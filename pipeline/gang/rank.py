@@ -18,12 +18,17 @@ import logging
 import os
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, get_args
+from typing import TYPE_CHECKING, Any, get_args
 
-from pipeline.gang import belts
+from pydantic import Field
+
+from pipeline.gang import belts, manifest
+from pipeline.gang.checkpoints import Checkpoints
 from pipeline.gang.mailbox import Mailbox, Outbox
+from pipeline.gang.manifest import Manifest
 from pipeline.gang.protocol import (
     DeviceInfo,
     Done,
@@ -33,6 +38,7 @@ from pipeline.gang.protocol import (
     Message,
     Progress,
     Ready,
+    Resumed,
     Run,
     RunItem,
 )
@@ -42,6 +48,8 @@ from pipeline.options import Device
 if TYPE_CHECKING:
     from pipeline.engine import Engine
     from pipeline.parallel.ranks import Ranks
+    from pipeline.stages.control import Control
+    from pipeline.stages.snapshot import Resume, Snapshot
 
 log = logging.getLogger("pipeline.gang.rank")
 
@@ -57,6 +65,12 @@ class Turn(Message):
     run_id: str
     directory: str
     item: RunItem
+    resume: str = ""
+    """The checkpoint in `directory` that this item goes on from."""
+    step: int = 0
+    """After which it was made."""
+    scheduler: dict[str, Any] = Field(default_factory=dict)
+    """The scheduler then."""
 
 
 class Unservable(Exception):
@@ -72,24 +86,36 @@ class OutOfStep(Exception):
 
 
 @dataclass(frozen=True)
-class TurnControl:
-    """The engine's way back to the parent, on rank 0; the other ranks stay silent."""
+class Lead:
+    """The engine's way back to the parent, on rank 0."""
 
     run_id: str
     item: int
-    outbox: Outbox | None = None
-    mailbox: Mailbox | None = None
+    results: tuple[ItemResult, ...]
+    outbox: Outbox
+    mailbox: Mailbox
+    checkpoints: Checkpoints
 
     def progress(self, stage: str, step: int, steps: int) -> None:
         """Tell the parent where this turn stands."""
-        if self.outbox is not None:
-            self.outbox.send(
-                Progress(run_id=self.run_id, item=self.item, stage=stage, step=step, steps=steps)
-            )
+        self.outbox.send(
+            Progress(run_id=self.run_id, item=self.item, stage=stage, step=step, steps=steps)
+        )
 
     def stop_requested(self) -> bool:
         """True once the parent cancelled this run."""
-        return self.mailbox is not None and self.mailbox.stop_requested(self.run_id)
+        return self.mailbox.stop_requested(self.run_id)
+
+    def boundary(self, step: int, take: Callable[[], Snapshot]) -> bool:
+        """Make a checkpoint if one is due."""
+        asked = self.mailbox.checkpoint_requested(self.run_id)
+        return self.checkpoints.boundary(self.item, self.results, take, step=step, asked=asked)
+
+    def resumed(self, step: int, steps: int, refused: str) -> None:
+        """Tell the parent where this turn goes on."""
+        self.outbox.send(
+            Resumed(run_id=self.run_id, item=self.item, step=step, steps=steps, refused=refused)
+        )
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -183,18 +209,32 @@ def _lead(engine: Engine, ranks: Ranks, mailbox: Mailbox, outbox: Outbox) -> Non
 
 def _run(engine: Engine, ranks: Ranks, run: Run, mailbox: Mailbox, outbox: Outbox) -> Done | Failed:
     started_at = time.time()
-    results: list[ItemResult] = []
+    begin = _begin(engine, run, outbox)
+    results = list(begin.results) if begin else []
+    place = (begin.item, begin.step) if begin else (0, 0)
+    checkpoints = Checkpoints(run, engine.origin, outbox, begin=place)
     peak_bytes = 0
-    for index, item in enumerate(run.items):
-        turn = Turn(run_id=run.run_id, directory=run.directory, item=item)
-        ranks.broadcast_text(turn.model_dump_json())
-        control = TurnControl(run.run_id, index, outbox, mailbox)
-        outcome, turn_bytes = _take_turn(engine, ranks, turn, control)
-        peak_bytes = max(peak_bytes, turn_bytes)
-        if isinstance(outcome, Failed):
-            return outcome
-        if outcome is not None:
-            results.append(outcome)
+    try:
+        for index in range(len(results), len(run.items)):
+            turn = Turn(run_id=run.run_id, directory=run.directory, item=run.items[index])
+            if begin and index == begin.item:
+                turn = turn.model_copy(
+                    update={
+                        "resume": run.resume,
+                        "step": begin.step,
+                        "scheduler": begin.scheduler,
+                    }
+                )
+            ranks.broadcast_text(turn.model_dump_json())
+            control = Lead(run.run_id, index, tuple(results), outbox, mailbox, checkpoints)
+            outcome, turn_bytes = _take_turn(engine, ranks, turn, control)
+            peak_bytes = max(peak_bytes, turn_bytes)
+            if isinstance(outcome, Failed):
+                return outcome
+            if outcome is not None:
+                results.append(outcome)
+    finally:
+        checkpoints.close()
     return Done(
         run_id=run.run_id,
         results=tuple(results),
@@ -204,14 +244,29 @@ def _run(engine: Engine, ranks: Ranks, run: Run, mailbox: Mailbox, outbox: Outbo
     )
 
 
+def _begin(engine: Engine, run: Run, outbox: Outbox) -> Manifest | None:
+    """What the run goes on from; None: it begins at the beginning."""
+    if not run.resume:
+        return None
+    try:
+        return manifest.read(run, engine.origin)
+    except (OSError, ValueError) as error:
+        refused = _first_line(error)
+    log.warning("%s: begins anew: %s", run.run_id, refused)
+    steps = run.items[0].request.num_inference_steps
+    outbox.send(Resumed(run_id=run.run_id, item=0, step=0, steps=steps, refused=refused))
+    return None
+
+
 def _follow(engine: Engine, ranks: Ranks) -> None:
+    from pipeline.stages.control import Silent
+
     while text := ranks.broadcast_text(None):
-        turn = Turn.model_validate_json(text)
-        _take_turn(engine, ranks, turn, TurnControl(turn.run_id, 0))
+        _take_turn(engine, ranks, Turn.model_validate_json(text), Silent())
 
 
 def _take_turn(
-    engine: Engine, ranks: Ranks, turn: Turn, control: TurnControl
+    engine: Engine, ranks: Ranks, turn: Turn, control: Control
 ) -> tuple[ItemResult | Failed | None, int]:
     """One item, on every rank: its result (on rank 0) or how it failed in step; peak bytes of a rank.
 
@@ -227,7 +282,12 @@ def _take_turn(
     exhausted: str | None = None
     try:
         outcome = engine.generate(
-            turn.item.request, file, control, frames_file=frames, previews=turn.item.previews
+            turn.item.request,
+            file,
+            control,
+            frames_file=frames,
+            previews=turn.item.previews,
+            resume=_resume(turn),
         )
     except RequestError as error:
         outcome = Failed(run_id=turn.run_id, code="invalid_request", message=str(error))
@@ -290,9 +350,22 @@ def _give_memory_back(engine: Engine, ranks: Ranks, turn: Turn, exhausted: str) 
     return Failed(run_id=turn.run_id, code="out_of_memory", message=message)
 
 
+def _resume(turn: Turn) -> Resume | None:
+    from pipeline.stages.snapshot import Resume
+
+    if not turn.resume:
+        return None
+    file = Path(turn.directory) / f"{turn.resume}.safetensors"
+    return Resume(file, turn.step, turn.scheduler)
+
+
 def _in_words(error: Exception) -> str:
     """One line for people."""
-    return f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0][:500]}"
+    return f"{type(error).__name__}: {_first_line(error)}"
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().partition("\n")[0][:500]
 
 
 def _device(ranks: Ranks) -> DeviceInfo:

@@ -71,7 +71,15 @@ class Ranks:
         Raises:
             RankFailed: on every rank.
         """
-        return bool(self._meet(int(flag))[0])
+        return bool(self.decide(int(flag)))
+
+    def decide(self, number: int) -> int:
+        """Rank 0's number, not negative, on every rank.
+
+        Raises:
+            RankFailed: on every rank.
+        """
+        return self._meet(number)[0]
 
     def gather_text(self, text: str) -> list[str]:
         """Every rank's text, in rank order, on every rank.

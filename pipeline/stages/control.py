@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Protocol
 
 from pipeline.parallel.ranks import Ranks
+
+if TYPE_CHECKING:
+    from pipeline.stages.snapshot import Snapshot
+
+
+_STOP, _KEPT = 1, 2
 
 
 class Cancelled(Exception):
@@ -24,6 +31,33 @@ class Control(Protocol):
     def stop_requested(self) -> bool:
         """Whether somebody wants this generation to end."""
 
+    def boundary(self, step: int, take: Callable[[], Snapshot]) -> bool:
+        """Hear that `step` steps are done and the next is not begun; `take` snaps where it stands.
+
+        True: a checkpoint is made here.
+        """
+
+    def resumed(self, step: int, steps: int, refused: str) -> None:
+        """Hear that it goes on behind `step`; `refused` says why not where it was to."""
+
+
+class Silent:
+    """A control that nobody listens to and nobody asks."""
+
+    def progress(self, stage: str, step: int, steps: int) -> None:
+        """Drop it."""
+
+    def stop_requested(self) -> bool:
+        """Never."""
+        return False
+
+    def boundary(self, step: int, take: Callable[[], Snapshot]) -> bool:  # noqa: ARG002 - Control's
+        """Keep nothing."""
+        return False
+
+    def resumed(self, step: int, steps: int, refused: str) -> None:
+        """Drop it."""
+
 
 class Steps:
     """The boundary between two steps, where ranks agree and rank 0 reports."""
@@ -31,20 +65,35 @@ class Steps:
     def __init__(self, control: Control, ranks: Ranks) -> None:
         self._control = control
         self._ranks = ranks
+        self._step = 0
+        self._take: Callable[[], Snapshot] | None = None
 
     def done(self, stage: str, step: int, steps: int) -> None:
         """Report step `step` of `steps` of `stage`."""
         if self._ranks.rank == 0:
             self._control.progress(stage, step, steps)
 
-    def agree_to_go_on(self) -> None:
-        """Rank 0 decides for all; every rank must call it.
+    def resumed(self, step: int, steps: int, refused: str = "") -> None:
+        """Report where the generation goes on."""
+        if self._ranks.rank == 0:
+            self._control.resumed(step, steps, refused)
+
+    def agree_to_go_on(self, step: int, take: Callable[[], Snapshot]) -> bool:
+        """Rank 0 decides for all, when `step` denoising steps are done; every rank must call it.
+
+        `take` snaps where the generation stands, also later while it is decoded.
+
+        Returns:
+            Whether a checkpoint is made here: who goes on from it knows nothing of earlier steps.
 
         Raises:
             Cancelled: on every rank, when rank 0 was asked to stop.
         """
-        if self._ranks.agree(self._ranks.rank == 0 and self._control.stop_requested()):
+        self._step, self._take = step, take
+        decision = self._ranks.decide(self._decision() if self._ranks.rank == 0 else 0)
+        if decision & _STOP:
             raise Cancelled
+        return bool(decision & _KEPT)
 
     def first(self, text: str) -> str:
         """The first text that is not empty, by rank, on every rank; every rank must call it."""
@@ -56,5 +105,12 @@ class Steps:
         Raises:
             Cancelled: rank 0 was asked to stop.
         """
-        if self._control.stop_requested():
+        if self._decision() & _STOP:
             raise Cancelled
+
+    def _decision(self) -> int:
+        # Asked first: who is asked for a checkpoint and to stop must not stop without it.
+        stop = _STOP * self._control.stop_requested()
+        if self._take is not None and self._control.boundary(self._step, self._take):
+            return stop | _KEPT
+        return stop

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import nullcontext
+from functools import partial
 from typing import Any
 
 import torch
@@ -11,6 +12,7 @@ from typing_extensions import override
 
 from pipeline.parallel.cfg import Branch, Guidance
 from pipeline.request import Request
+from pipeline.stages import snapshot
 from pipeline.stages.control import NotFinite, Steps
 from pipeline.stages.stage import Stage
 from pipeline.stages.state import State
@@ -28,7 +30,7 @@ class Denoising(Stage):
     """Takes the noise off the latent step by step, with classifier-free guidance."""
 
     name = "denoising"
-    inputs = ("request", "prompt_embeds", "latent", "timesteps")
+    inputs = ("request", "prompt_embeds", "latent", "generator", "timesteps")
     outputs = ("latent",)
 
     def __init__(
@@ -54,9 +56,12 @@ class Denoising(Stage):
 
     def _run(self, state: State, steps: Steps) -> None:
         total = len(state.timesteps)
-        steps.done(self.name, 0, total)
-        for step, timestep in enumerate(state.timesteps):
-            steps.agree_to_go_on()
+        begin = self._resume(state, steps)
+        steps.done(self.name, begin, total)
+        for step, timestep in enumerate(state.timesteps[begin:], begin):
+            kept = steps.agree_to_go_on(step, partial(snapshot.take, state, self._scheduler, step))
+            if kept and self._cache is not None:
+                self._cache.forget()
             scale = self._scale(state.request, timestep)
             predictions = {
                 branch: self._predict(state, step, branch)
@@ -65,10 +70,26 @@ class Denoising(Stage):
             noise = self._guidance.combine(predictions, scale)
             state.latent = self._scheduler.step(noise, timestep, state.latent, return_dict=False)[0]
             steps.done(self.name, step + 1, total)
-        steps.agree_to_go_on()
+        steps.agree_to_go_on(total, partial(snapshot.take, state, self._scheduler, total))
         finite = bool(torch.isfinite(state.latent).all())
         if steps.first("" if finite else "no"):
             raise NotFinite(
                 f"the latent is not finite after {total} steps: the weights may be damaged, or "
                 "need another dtype (float16 overflows where bfloat16 and float32 do not)"
             )
+
+    def _resume(self, state: State, steps: Steps) -> int:
+        """Steps that are done already, as the ranks agree: what one cannot read, none goes on from."""
+        if state.resume is None:
+            return 0
+        total, refused = len(state.timesteps), ""
+        try:
+            put_back = snapshot.load(state.resume, state, self._scheduler)
+        except (OSError, ValueError) as error:
+            refused = str(error)
+        if refused := steps.first(refused):
+            steps.resumed(0, total, refused)
+            return 0
+        put_back()
+        steps.resumed(state.resume.step, total)
+        return state.resume.step

@@ -19,7 +19,7 @@ class LatentPreparation(Stage):
 
     name = "latent_preparation"
     inputs = ("request",)
-    outputs = ("latent",)
+    outputs = ("latent", "generator")
 
     def __init__(self, shape: Callable[[Request], tuple[int, ...]], device: torch.device) -> None:
         self._shape = shape
@@ -28,8 +28,9 @@ class LatentPreparation(Stage):
     @override
     def run(self, state: State, steps: Steps) -> None:
         # On the CPU always: a device's own generator would give another video on another device.
-        generator = torch.Generator().manual_seed(state.request.seed)
-        noise = torch.randn(self._shape(state.request), generator=generator, dtype=torch.float32)
+        state.generator = torch.Generator().manual_seed(state.request.seed)
+        shape = self._shape(state.request)
+        noise = torch.randn(shape, generator=state.generator, dtype=torch.float32)
         state.latent = noise.to(self._device)
 
 

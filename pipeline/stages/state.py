@@ -14,6 +14,7 @@ from pipeline.request import Request
 
 if TYPE_CHECKING:
     from pipeline.stages.decoding import Frames
+    from pipeline.stages.snapshot import Resume
 
 
 @dataclass
@@ -27,6 +28,8 @@ class State:
     request: Request
     inputs: Path
     """The folder of the request's input images."""
+    resume: Resume | None = None
+    """Where to go on; None: at the beginning."""
 
     images: tuple[Image, ...] = field(init=False)
     """RGB, in the request's order."""
@@ -40,6 +43,8 @@ class State:
     """Of each branch that this rank computes: [B, tokens, width], in the transformer's dtype."""
     latent: torch.Tensor = field(init=False)
     """[B, C, F, H, W] float32: noise, then what is left of it, then the clean latent."""
+    generator: torch.Generator = field(init=False)
+    """What the noise was drawn from, on the CPU."""
     timesteps: torch.Tensor = field(init=False)
     """[steps], from noise to clean."""
     frames: Frames = field(init=False)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +15,9 @@ from pipeline.layout import Layout
 from pipeline.options import EngineOptions
 from pipeline.parallel.ranks import Ranks
 from pipeline.request import Params, Request, resolve
+
+if TYPE_CHECKING:
+    from pipeline.stages.snapshot import Snapshot
 
 PROMPT = "a red circle moving right"
 NOWHERE = Path("nowhere")
@@ -32,6 +35,12 @@ class Recorder:
 
     def stop_requested(self) -> bool:
         return self.stop_after in [(stage, step) for stage, step, _ in self.heard]
+
+    def boundary(self, step: int, take: Callable[[], Snapshot]) -> bool:
+        return False
+
+    def resumed(self, step: int, steps: int, refused: str) -> None:
+        pass
 
 
 def load(ranks: Ranks, model: Path, layout: Layout, **options: Any) -> Any:

@@ -54,13 +54,14 @@ class Fault:
 def fail_and_go_on(ranks: Ranks, model: Path, folder: Path, fault: Fault) -> tuple[Any, Any]:
     """A turn in which a rank runs out of memory, then the same turn unhurt."""
     from pipeline.gang.protocol import RunItem
-    from pipeline.gang.rank import Turn, TurnControl, _take_turn
+    from pipeline.gang.rank import Turn, _take_turn
+    from pipeline.stages.control import Silent
 
     engine = engines.load(ranks, model, fault.layout, vae_tiling=fault.tiling)
     request = engines.request_for(engine, **SMALL)
     item = RunItem(request=request, file="clip.mp4", return_frames=True)
     turn = Turn(run_id="r", directory=str(folder), item=item)
-    control = TurnControl("r", 0)
+    control = Silent()
     hooks = fault.happen() if ranks.rank in fault.ranks else []
     failed, _ = _take_turn(engine, ranks, turn, control)
     for hook in hooks:

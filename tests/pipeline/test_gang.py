@@ -17,7 +17,7 @@ import pytest
 
 from pipeline.gang import gang as gang_module
 from pipeline.gang.gang import Gang, GangDied, GangError, GangRefused
-from pipeline.gang.protocol import Done, Failed, Progress, Ready, Run, RunItem
+from pipeline.gang.protocol import Done, Failed, News, Progress, Ready, Run, RunItem
 from pipeline.options import EngineOptions
 from pipeline.request import Params, Request, resolve
 from tests.fixtures.faults import Faults
@@ -64,20 +64,25 @@ def warm(tiny_wan: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[W
     gang.stop(10)
 
 
-def ignore(_: Progress) -> None:
+def ignore(_: News) -> None:
     pass
 
 
-def once(stage: str, act: Callable[[], None]) -> Callable[[Progress], None]:
+def progress(seen: list[News]) -> list[Progress]:
+    return [news for news in seen if isinstance(news, Progress)]
+
+
+def once(stage: str, act: Callable[[], None]) -> Callable[[News], None]:
     """Do it at the first step of that stage."""
     done = threading.Event()
 
-    def on_progress(progress: Progress) -> None:
-        if progress.stage == stage and progress.step >= 1 and not done.is_set():
+    def on_news(news: News) -> None:
+        reached = isinstance(news, Progress) and news.stage == stage and news.step >= 1
+        if reached and not done.is_set():
             done.set()
             act()
 
-    return on_progress
+    return on_news
 
 
 def running(pid: int) -> bool:
@@ -114,7 +119,7 @@ def test_ready_tells_what_runs(warm: Warm) -> None:
 
 
 def test_a_run_reports_its_steps_and_ends_with_its_file(warm: Warm, tmp_path: Path) -> None:
-    seen: list[Progress] = []
+    seen: list[News] = []
 
     done = warm.get().run(warm.run(tmp_path, num_inference_steps=3), seen.append)
 
@@ -122,7 +127,7 @@ def test_a_run_reports_its_steps_and_ends_with_its_file(warm: Warm, tmp_path: Pa
     (result,) = done.results
     assert (tmp_path / result.file).stat().st_size == result.size_bytes > 0
     assert (result.num_frames, result.width, result.height, result.seed) == (9, 64, 64, 1)
-    steps = [(p.step, p.steps) for p in seen if p.stage == "denoising" and p.step]
+    steps = [(p.step, p.steps) for p in progress(seen) if p.stage == "denoising" and p.step]
     assert steps == [(1, 3), (2, 3), (3, 3)]
     assert done.started_at < done.ended_at
     assert done.peak_memory_bytes > 0
@@ -133,15 +138,16 @@ def test_items_of_one_run_are_made_one_after_the_other(warm: Warm, tmp_path: Pat
         RunItem(request=warm.request(seed=seed, num_inference_steps=1), file=f"{seed}.mp4")
         for seed in (1, 2)
     )
-    seen: list[Progress] = []
+    seen: list[News] = []
 
     done = warm.get().run(Run(run_id="r", directory=str(tmp_path), items=items), seen.append)
 
     assert isinstance(done, Done)
     assert [result.seed for result in done.results] == [1, 2]
     assert (tmp_path / "1.mp4").read_bytes() != (tmp_path / "2.mp4").read_bytes()
-    assert [p.item for p in seen] == sorted(p.item for p in seen)
-    assert {p.item for p in seen} == {0, 1}
+    items_seen = [p.item for p in progress(seen)]
+    assert items_seen == sorted(items_seen)
+    assert set(items_seen) == {0, 1}
 
 
 def test_a_cancelled_run_stops_within_a_step_and_the_gang_stays_warm(
@@ -150,19 +156,20 @@ def test_a_cancelled_run_stops_within_a_step_and_the_gang_stays_warm(
     gang = warm.get()
     pids = gang.pids
     run = warm.run(tmp_path, num_inference_steps=50)
-    seen: list[Progress] = []
+    seen: list[News] = []
     cancel = once("denoising", lambda: gang.cancel(run.run_id))
 
-    def on_progress(progress: Progress) -> None:
-        seen.append(progress)
-        cancel(progress)
+    def on_news(news: News) -> None:
+        seen.append(news)
+        cancel(news)
 
-    failed = gang.run(run, on_progress)
+    failed = gang.run(run, on_news)
 
     assert isinstance(failed, Failed)
     assert failed.code == "cancelled"
-    assert seen[-1].stage == "denoising"
-    assert seen[-1].step < 50
+    last = progress(seen)[-1]
+    assert last.stage == "denoising"
+    assert last.step < 50
     assert not (tmp_path / "video.mp4").exists()
     assert isinstance(gang.run(warm.run(tmp_path), ignore), Done)
     assert gang.pids == pids

@@ -40,11 +40,11 @@ class Parent:
 @pytest.mark.parametrize(
     ("line", "why"),
     [
-        (b'{"type":"init","version":99,"hello":1}\n', "version 99, this rank speaks 1"),
+        (b'{"type":"init","version":99,"hello":1}\n', "version 99, this rank speaks 2"),
         (b"hello\n", "expected init"),
         (b"[]\n", "expected init"),
         (b"", "expected init"),
-        (b'{"type":"init","version":1}\n', "cannot read"),
+        (b'{"type":"init","version":2}\n', "cannot read"),
     ],
 )
 def test_a_parent_of_another_kind_is_refused_in_words(line: bytes, why: str) -> None:

@@ -9,6 +9,7 @@ import pytest
 
 from pipeline.gang.protocol import (
     Cancel,
+    Checkpoint,
     DeviceInfo,
     Done,
     Failed,
@@ -19,6 +20,7 @@ from pipeline.gang.protocol import (
     Progress,
     ProtocolError,
     Ready,
+    Resumed,
     Run,
     RunItem,
     SideFile,
@@ -41,8 +43,11 @@ TO_RANK: list[ToRank] = [
         run_id="video_1/1-aa",
         directory="/tmp/attempt",
         items=(RunItem(request=REQUEST, file="video.mp4", return_frames=True),),
+        checkpoint_steps=5,
+        checkpoint_s=30.0,
+        resume="resume",
     ),
-    Cancel(run_id="video_1/1-aa"),
+    Cancel(run_id="video_1/1-aa", checkpoint=True),
     Stop(),
 ]
 FROM_RANK: list[FromRank] = [
@@ -57,6 +62,15 @@ FROM_RANK: list[FromRank] = [
         fallbacks=("attention: sdpa",),
     ),
     Progress(run_id="video_1/1-aa", item=0, stage="denoising", step=3, steps=20),
+    Checkpoint(
+        run_id="video_1/1-aa",
+        name="checkpoint-2",
+        item=1,
+        step=10,
+        steps=20,
+        files=("checkpoint-2.safetensors", "checkpoint-2.json", "video-1.mp4"),
+    ),
+    Resumed(run_id="video_1/1-aa", item=1, step=0, steps=20, refused="dtype: float32 then"),
     Done(
         run_id="video_1/1-aa",
         results=(
