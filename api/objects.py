@@ -68,6 +68,10 @@ class JobObject(Answer):
     step: int | None
     steps: int | None
     attempt: int
+    resumed_from_step: int | None
+    """Where this attempt went on from a checkpoint; 0: the checkpoint was of no use."""
+    resume_refused: str | None
+    """Why."""
     priority: int
     max_waiting_s: int | None
     max_running_s: int | None

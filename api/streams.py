@@ -12,7 +12,16 @@ from jobs.errors import NotFound, StoreUnavailable
 from jobs.events import Watch
 
 HEARTBEAT_S = 15.0
-_TELLING = ("status", "attempt", "queue_position", "progress", "stage", "step", "steps")
+_TELLING = (
+    "status",
+    "attempt",
+    "resumed_from_step",
+    "queue_position",
+    "progress",
+    "stage",
+    "step",
+    "steps",
+)
 
 
 class JobStream:

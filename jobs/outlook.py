@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from jobs.cost import work_units
 from jobs.public import percent
-from jobs.record import Job
+from jobs.record import Job, Progress
 from jobs.states import State
 
 MEASURED_PERCENT = 10
@@ -43,13 +43,30 @@ def eta_s(look: Look, *, gangs: int, now: float) -> float | None:
     job, standing = look.job, look.standing
     if job.state.terminal:
         return None
-    if job.started_at is not None and (done := percent(job.progress)) >= MEASURED_PERCENT:
-        return max(0.0, now - job.started_at) * (100 - done) / done
+    done, before = percent(job.progress), _percent_resumed(job)
+    if job.started_at is not None and done - before >= MEASURED_PERCENT:
+        return max(0.0, now - job.started_at) * (100 - done) / (done - before)
     if standing.pace_s is None:
         return None
-    whole_s = standing.pace_s * work_units(job.request)
+    whole_s = standing.pace_s * work_units(job.request) * (1 - before / 100)
     if job.state is State.IN_PROGRESS:
         ran_s = max(0.0, now - (job.started_at or now))
         return max(0.0, whole_s - ran_s)
-    before = max(0, (standing.queue_position or 1) - 1) * max(1, standing.owners)
-    return whole_s * (1 + before / max(1, gangs))
+    jobs_before = max(0, (standing.queue_position or 1) - 1) * max(1, standing.owners)
+    return whole_s * (1 + jobs_before / max(1, gangs))
+
+
+def _percent_resumed(job: Job) -> int:
+    """How much of the job its attempt found done."""
+    resumed = job.resumed
+    if resumed is None or not (resumed.item or resumed.step):
+        return 0
+    return percent(
+        Progress(
+            stage="denoising",
+            step=resumed.step,
+            steps=resumed.steps,
+            item=resumed.item,
+            items=job.request.num_outputs,
+        )
+    )

@@ -42,6 +42,8 @@ def public(
         "step": progress.step if progress else None,
         "steps": progress.steps if progress else None,
         "attempt": job.attempt,
+        "resumed_from_step": job.resumed.step if job.resumed else None,
+        "resume_refused": (job.resumed.refused or None) if job.resumed else None,
         "priority": job.priority,
         "max_waiting_s": job.max_waiting_s,
         "max_running_s": job.max_running_s,

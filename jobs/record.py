@@ -60,6 +60,45 @@ class Progress(BaseModel):
     items: int = 1
 
 
+class CheckpointFile(BaseModel):
+    """One stored file of a checkpoint."""
+
+    model_config = ConfigDict(frozen=True)
+
+    key: str
+    size_bytes: int
+    sha256: str
+
+
+class Checkpoint(BaseModel):
+    """Where the next attempt may go on: `step` of `steps` of an output are done."""
+
+    model_config = ConfigDict(frozen=True)
+
+    name: str
+    """Its own files are `<name>.json` and `<name>.safetensors`; the others are finished outputs."""
+    item: int
+    """The output, from 0."""
+    step: int
+    steps: int
+    folder: str
+    """Where its own files lie, below jobs/ in the artifact store."""
+    files: tuple[CheckpointFile, ...]
+
+
+class Resumed(BaseModel):
+    """What came of the checkpoint that an attempt was given."""
+
+    model_config = ConfigDict(frozen=True)
+
+    item: int
+    step: int
+    """0: it was of no use."""
+    steps: int
+    refused: str = ""
+    """Why, in words."""
+
+
 class Usage(BaseModel):
     """What a finished job cost."""
 
@@ -106,6 +145,10 @@ class Job(BaseModel):
     lost: int = 0
     worker: str = ""
     progress: Progress | None = None
+    checkpoint: Checkpoint | None = None
+    """The newest; gone once the job has ended."""
+    resumed: Resumed | None = None
+    """Where the running or last attempt went on; None: at the beginning, as it was to."""
     artifacts: tuple[Artifact, ...] = ()
     error: JobError | None = None
     usage: Usage | None = None
@@ -153,6 +196,8 @@ def new_nonce() -> str:
 _COMPOSITE: dict[str, TypeAdapter[Any]] = {
     "request": TypeAdapter(Request),
     "progress": TypeAdapter(Progress),
+    "checkpoint": TypeAdapter(Checkpoint),
+    "resumed": TypeAdapter(Resumed),
     "artifacts": TypeAdapter(tuple[Artifact, ...]),
     "error": TypeAdapter(JobError),
     "usage": TypeAdapter(Usage),

@@ -97,6 +97,13 @@ class Settings(BaseSettings):
     """A gang that has not stopped a cancelled job by then is killed."""
     drain_s: float = Field(default=10.0, gt=0)
     """A worker told to stop hands back its job and is gone within this time."""
+    checkpoint_s: float = Field(default=30.0, ge=0)
+    """A running job leaves a checkpoint this often, to be gone on from after a fault; 0: not by time."""
+    checkpoint_steps: int = Field(default=0, ge=0)
+    """The same after every so many denoising steps; 0: not by steps. Both 0: there are no checkpoints."""
+    preempt_s: float = Field(default=0.0, ge=0)
+    """A job with longer than this to go is paused, at a checkpoint, for a waiting one of higher
+    priority that finds no free gang; 0: never."""
     gang_start_s: float = Field(default=900.0, gt=0)
     """A gang that is not Ready by then is killed and started again."""
     hang_least_s: float = Field(default=60.0, gt=0)
@@ -146,6 +153,11 @@ class Settings(BaseSettings):
             raise ValueError(
                 f"RUSHES_HANG_UNSEEN_S {self.hang_unseen_s:g} must be at least RUSHES_HANG_LEAST_S "
                 f"{self.hang_least_s:g}"
+            )
+        if self.preempt_s and not (self.checkpoint_s or self.checkpoint_steps):
+            raise ValueError(
+                "RUSHES_PREEMPT_S pauses jobs at a checkpoint: set RUSHES_CHECKPOINT_S or "
+                "RUSHES_CHECKPOINT_STEPS too"
             )
         if self.artifacts == "s3" and not self.s3_bucket:
             raise ValueError("RUSHES_ARTIFACTS=s3 needs a bucket: set RUSHES_S3_BUCKET")

@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from enum import IntEnum
 from types import MappingProxyType
 from typing import Literal, Self, cast
 
@@ -35,7 +36,18 @@ from jobs.errors import (
 )
 from jobs.looks import Looks, standing
 from jobs.outlook import Look
-from jobs.record import Artifact, Job, JobError, Progress, Usage, decode, encode, new_nonce
+from jobs.record import (
+    Artifact,
+    Checkpoint,
+    Job,
+    JobError,
+    Progress,
+    Resumed,
+    Usage,
+    decode,
+    encode,
+    new_nonce,
+)
 from jobs.settings import Settings
 from jobs.states import State
 
@@ -84,6 +96,16 @@ class Quota:
     max_queued: int | None = None
     daily_device_s: float | None = None
     """Device-seconds that end on one UTC day, the estimates of its live jobs included."""
+
+
+class Hold(IntEnum):
+    """What a beat is answered."""
+
+    LOST = 0
+    """The job is not the worker's any more: stop."""
+    HELD = 1
+    HAND_BACK = 2
+    """One of higher priority waits: leave a checkpoint and hand it back."""
 
 
 EVERYTHING = Filter()
@@ -260,10 +282,20 @@ class JobStore:
         """Return a released job unclaimed: this worker cannot take it now, another may at once."""
         return bool(self.scripts("unrelease", job_id, release))
 
-    def beat(self, job_id: str, fence: str, progress: Progress | None = None) -> bool:
-        """Raise the beat and say where the job stands. False: the job is lost, stop."""
-        text = "" if progress is None else progress.model_dump_json()
-        return bool(self.scripts("beat", job_id, fence, text))
+    def beat(
+        self,
+        job_id: str,
+        fence: str,
+        progress: Progress | None = None,
+        resumed: Resumed | None = None,
+    ) -> Hold:
+        """Raise the beat; say where the job stands, and where it went on."""
+        texts = ["" if news is None else news.model_dump_json() for news in (progress, resumed)]
+        return Hold(self.scripts("beat", job_id, fence, *texts))
+
+    def checkpoint(self, job_id: str, fence: str, checkpoint: Checkpoint) -> bool:
+        """Let the next attempt go on from there: its files are stored. False: refused."""
+        return bool(self.scripts("checkpoint", job_id, fence, checkpoint.model_dump_json()))
 
     def gang_free(self, worker_id: str, job_id: str, fence: str) -> None:
         """The gang has stopped computing this attempt, though it may still have to be stored.

@@ -271,6 +271,20 @@ def bench_gpu(
     raise typer.Exit(run_gpu_bench(chosen.engine, two=two, full=full, steps=steps, only=only))
 
 
+@bench.command("checkpoints")
+@shared_options
+def bench_checkpoints(
+    chosen: Chosen,
+    pairs: Annotated[int, typer.Option(min=1, help="Runs with and without, by turns.")] = 15,
+    every: Annotated[int, typer.Option(min=1, help="Steps between two checkpoints.")] = 5,
+) -> None:
+    """What checkpoints cost a step, and how a killed gang's run goes on from one."""
+    from ops.bench.checkpoints import run_checkpoint_bench
+
+    chosen.tell_ranks()
+    raise typer.Exit(run_checkpoint_bench(chosen.engine, pairs, every))
+
+
 @bench.command("api")
 def bench_api(
     seconds: Annotated[float, typer.Option(min=0.2, help="Of each measurement.")] = 5.0,

@@ -20,13 +20,15 @@ import structlog
 from jobs.artifacts import ArtifactStore, StoredFile
 from jobs.errors import NotFound, StorageUnavailable, StoreUnavailable
 from jobs.inputs import input_key
-from jobs.record import Artifact, Job, JobError, Progress, Usage
+from jobs.record import Artifact, Job, JobError, Progress, Resumed, Usage
 from jobs.states import State
 from jobs.store import JobStore
 from pipeline.gang import protocol
 from pipeline.gang.gang import GangDied
 from pipeline.request import INPUTS
+from worker import checkpoints
 from worker.beat import Beat, Held
+from worker.checkpoints import Checkpoints, Damaged, Pace
 from worker.supervisor import Supervisor
 from worker.timeline import Timeline
 
@@ -36,6 +38,8 @@ STORAGE_BACKOFF_S = (0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 30.0)
 LOOK_S = 0.25
 """How soon one who waits for the storage sees that this worker is leaving."""
 STORE_BACKOFF_S = 0.5
+SETTLE_S = 30.0
+"""How long a try that ended early waits for its last checkpoint to be stored."""
 
 T = TypeVar("T")
 
@@ -72,8 +76,9 @@ class Attempt:
         supervisor: Supervisor,
         draining: threading.Event,
         store_retry_s: float,
+        pace: Pace,
     ) -> None:
-        """`store_retry_s`: how long to wait for an artifact store that is away."""
+        """`store_retry_s`: how long to wait for an artifact store that is away; `pace`: checkpoints'."""
         self._held = held
         self._job = held.job
         self._worker_id = worker_id
@@ -85,6 +90,7 @@ class Attempt:
         self._store_retry_s = store_retry_s
         self.timeline = Timeline()
         """Where it was when, so far."""
+        self._pace = pace
 
     def fetch(self, directory: Path) -> None:
         """Copy the job's input images into `directory`, where the gang looks for them.
@@ -116,23 +122,19 @@ class Attempt:
                 protocol.RunItem(request=output, file=name, previews=True)
                 for output, name in zip(outputs, file_names(self._job), strict=True)
             ),
+            checkpoint_steps=self._pace.steps,
+            checkpoint_s=self._pace.seconds,
+            resume=self._fetch_checkpoint(directory),
         )
-        work = self._supervisor.submit(run, self._on_news)
-        self._held.work = work
-        if self._held.lost.is_set() or self._draining.is_set():
-            self._supervisor.cancel(work)  # it came between the claim and here
-        died = ""
-        answer: protocol.Done | protocol.Failed | None = None
-        try:
-            answer = work.outcome.result()
-        except GangDied as error:
-            died = str(error)
-        except CancelledError:
-            pass
-        self._held.work = None
-        self._gang_free()
-        if isinstance(answer, protocol.Done):
-            return answer
+        kept = Checkpoints(self._job, directory, self._store, self._artifacts)
+        if not run.resume:
+            kept.begin_anew()
+        with closing(kept):
+            answer, died = self._generate(run, kept)
+            if isinstance(answer, protocol.Done):
+                return answer
+            if not self._held.lost.is_set():
+                kept.settle(SETTLE_S)
         self._still_ours()
         if self._held.overdue.is_set():
             message = f"it ran for longer than {self._job.max_running_s} s"
@@ -143,6 +145,40 @@ class Attempt:
             raise HandedBack
         failure = JobError(code=answer.code, message=answer.message)
         raise TryFailed(failure, again=answer.code in {"error", "cancelled"})
+
+    def _generate(
+        self, run: protocol.Run, kept: Checkpoints
+    ) -> tuple[protocol.Done | protocol.Failed | None, str]:
+        """The gang's answer, which is free again; without one, how it died."""
+        work = self._supervisor.submit(run, partial(self._on_news, kept=kept))
+        self._held.work = work
+        if self._held.lost.is_set() or self._leaves():
+            self._supervisor.cancel(work)  # it came between the claim and here
+        try:
+            return work.outcome.result(), ""
+        except GangDied as error:
+            return None, str(error)
+        except CancelledError:
+            return None, ""
+        finally:
+            self._held.work = None
+            self._gang_free()
+
+    def _fetch_checkpoint(self, directory: Path) -> str:
+        """What the run is to go on from, copied into `directory`; empty: nothing."""
+        checkpoint = self._job.checkpoint
+        if checkpoint is None:
+            return ""
+        self._note("fetching", 0, 1)
+        try:
+            checkpoints.fetch(checkpoint, directory, self._fetch_file)
+        except (Damaged, NotFound) as error:
+            log.warning("begins anew: the checkpoint is of no use", error=str(error))
+            self._held.resumed = Resumed(
+                item=0, step=0, steps=checkpoint.steps, refused="what was stored of it is not there"
+            )
+            return ""
+        return checkpoints.RESUME
 
     def store(self, done: protocol.Done, directory: Path) -> tuple[Artifact, ...]:
         """Upload what the run made into `directory`, each file for as long as it takes, within bounds.
@@ -253,11 +289,17 @@ class Attempt:
 
     def _download(self, key: str, path: Path) -> None:
         try:
-            with closing(self._artifacts.read(key)) as chunks, path.open("wb") as file:
-                file.writelines(chunks)
+            self._read(key, path)
         except NotFound as error:
             failure = JobError(code="input_missing", message=f"the input image {path.name} is gone")
             raise TryFailed(failure, again=False) from error
+
+    def _fetch_file(self, key: str, path: Path) -> None:
+        self._patiently("fetch", key, partial(self._read, key, path))
+
+    def _read(self, key: str, path: Path) -> None:
+        with closing(self._artifacts.read(key)) as chunks, path.open("wb") as file:
+            file.writelines(chunks)
 
     def _patiently(self, doing: str, key: str, act: Callable[[], T]) -> T:
         """Do something with the artifact store, over an outage of at most `store_retry_s`.
@@ -297,12 +339,26 @@ class Attempt:
     def _still_ours(self) -> None:
         if self._held.lost.is_set():
             raise Lost
-        if self._draining.is_set():
+        if self._leaves():
             raise HandedBack
 
-    def _on_news(self, news: protocol.News) -> None:
-        if isinstance(news, protocol.Progress):
-            self._note(news.stage, news.step, news.steps, item=news.item)
+    def _leaves(self) -> bool:
+        """Whether this worker, or only its gang, is to be without the job."""
+        return self._draining.is_set() or self._held.handing_back.is_set()
+
+    def _on_news(self, news: protocol.News, *, kept: Checkpoints) -> None:
+        match news:
+            case protocol.Progress():
+                self._note(news.stage, news.step, news.steps, item=news.item)
+            case protocol.Checkpoint():
+                kept.put(news)
+            case protocol.Resumed():
+                log.info("goes on", item=news.item, step=news.step, refused=news.refused)
+                if news.refused and not news.item:
+                    kept.begin_anew()
+                self._held.resumed = Resumed(
+                    item=news.item, step=news.step, steps=news.steps, refused=news.refused
+                )
 
     def _note(self, stage: str, step: int, steps: int, *, item: int = 0) -> None:
         items = self._job.request.num_outputs

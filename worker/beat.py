@@ -16,9 +16,9 @@ from dataclasses import dataclass, field
 import structlog
 
 from jobs.errors import StoreUnavailable
-from jobs.record import Job, Progress
+from jobs.record import Job, Progress, Resumed
 from jobs.settings import Settings
-from jobs.store import JobStore
+from jobs.store import Hold, JobStore
 from worker.intake import Intake
 from worker.presence import Presence
 from worker.supervisor import Supervisor, Work
@@ -38,6 +38,9 @@ class Held:
     """Set when a beat was refused."""
     lost_at: float = 0.0
     progress: Progress | None = None
+    resumed: Resumed | None = None
+    handing_back: threading.Event = field(default_factory=threading.Event)
+    """Set when a job of higher priority is to have the gang."""
     work: Work | None = None
     """Set while the gang has it."""
     overdue: threading.Event = field(default_factory=threading.Event)
@@ -144,11 +147,16 @@ class Beat:
                 self._supervisor.kill(held.work)
             return
         try:
-            ours = self._store.beat(held.job.id, held.job.fence, held.progress)
+            hold = self._store.beat(held.job.id, held.job.fence, held.progress, held.resumed)
         except StoreUnavailable as error:
             log.warning("no beat", **of(held), error=str(error))
             return
-        if not ours and not held.ending:
+        if hold is Hold.HAND_BACK and not held.handing_back.is_set():
+            log.info("asked to make room", **of(held))
+            held.handing_back.set()
+            if held.work:
+                self._supervisor.cancel(held.work, checkpoint=True)
+        if hold is Hold.LOST and not held.ending:
             log.info("the job is not ours any more", **of(held))
             held.lost_at = time.monotonic()
             held.lost.set()

@@ -1,7 +1,7 @@
 """How a worker leaves, within `drain_s` whatever happens.
 
-Take nothing more; stop what runs and hand it back; let uploads finish while there is time; stop the
-gang; say goodbye. Celery's own warm shutdown waits without bound, so the way out is ours.
+Take nothing more; stop what runs at a checkpoint, store that and hand the job back; let uploads finish
+while there is time; stop the gang; say goodbye. Celery's own warm shutdown waits without bound, so the way out is ours.
 """
 
 from __future__ import annotations
@@ -94,7 +94,7 @@ def drain(worker: Worker, drain_s: float) -> None:
     celery.worker.state.should_stop = 0  # as Celery's own handler of SIGTERM does
     for held in worker.beat.held:
         if held.work:
-            worker.supervisor.cancel(held.work)
+            worker.supervisor.cancel(held.work, checkpoint=worker.pace.on)
     worker.presence.enter("draining")
     _wait(lambda: not any(held.work for held in worker.beat.held), began + STOP_PART * drain_s)
     for held in worker.beat.held:

@@ -30,6 +30,7 @@ from pipeline.gang.placement import plan, probe
 from pipeline.options import EngineOptions
 from worker.attempts import Attempts
 from worker.beat import Beat
+from worker.checkpoints import Pace
 from worker.control import take_over
 from worker.drain import Leave, drain
 from worker.intake import Intake
@@ -156,6 +157,7 @@ def _build(
         attempts=attempts,
         devices=num_gpus,
         store_retry_s=settings.store_retry_s,
+        pace=Pace(settings.checkpoint_steps, settings.checkpoint_s),
         tracing=open_tracing("worker"),
     )
 

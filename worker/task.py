@@ -26,6 +26,7 @@ from jobs.tracing import OFF, Tracing
 from worker.attempt import Attempt, HandedBack, Lost, TryFailed, persist
 from worker.attempts import Attempts
 from worker.beat import Beat
+from worker.checkpoints import Pace
 from worker.presence import Presence
 from worker.supervisor import Supervisor
 from worker.telling import tell
@@ -52,6 +53,8 @@ class Worker:
     """The gang's."""
     store_retry_s: float
     """How long a job waits for an artifact store that is away."""
+    pace: Pace
+    """How often runs leave checkpoints."""
     tracing: Tracing = OFF
     draining: threading.Event = field(default_factory=threading.Event)
 
@@ -80,6 +83,7 @@ class Worker:
                     supervisor=self.supervisor,
                     draining=self.draining,
                     store_retry_s=self.store_retry_s,
+                    pace=self.pace,
                 )
                 with traced(self.tracing, claimed, attempt.timeline):
                     self._try(attempt, job)

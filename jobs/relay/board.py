@@ -118,6 +118,23 @@ class Board:
             raise LeadLost
         return _releases(pairs(flat))
 
+    def highest_waiting(self, model: str) -> int:
+        """The highest priority of the model's waiting jobs; 0: none waits, or all have the lowest."""
+        with translated():
+            top = self._store.redis.zrevrange(self._store.key("levels", model), 0, 0)
+        return int(str(top[0])) if top else 0
+
+    def preempt(self, job: Job) -> bool:
+        """Ask the job's worker to hand it back for one of higher priority. False: not called for.
+
+        Raises:
+            LeadLost: this relay leads no more.
+        """
+        answer = self._store.scripts("preempt", self._token, job.id, job.fence)
+        if answer == "not leading":
+            raise LeadLost
+        return bool(answer)
+
     def unrelease(self, release: Release) -> None:
         """Return a release that nobody claimed to the order, in its old place."""
         self._store.unrelease(release.job_id, release.number)

@@ -15,6 +15,7 @@ from jobs.record import new_nonce
 from jobs.relay.board import Board, LeadLost, Release
 from jobs.relay.leader import Leader
 from jobs.relay.observer import Observer
+from jobs.relay.preemption import Preemption
 from jobs.relay.releaser import ReleaseWatch, free_gangs
 from jobs.relay.sweeper import Sweeper
 from jobs.settings import Settings
@@ -61,6 +62,7 @@ class Relay:
         self._leader = Leader(self._board, clock)
         self._observer = Observer(settings.lease_s, max_gap_s=2 * tick_s)
         self._watch = ReleaseWatch(settings.release_ttl_s)
+        self._preemption = Preemption(store, self._board, settings.preempt_s)
         self._courier = Courier(
             self._board,
             Sender(settings),
@@ -112,10 +114,12 @@ class Relay:
         for job_id in self._board.expire_overdue():
             _log.info("waited too long", job=job_id)
         released = self._board.released()
-        for model, gangs in free_gangs(self._workers.live()).items():
+        workers = self._workers.live()
+        for model, gangs in free_gangs(workers).items():
             released = self._board.release(model, gangs)
         for release in self._watch.unsent(released):
             self._send_out(release)
+        self._preemption.look(workers)
 
     def restart(self) -> None:
         """Begin all observations anew."""

@@ -17,7 +17,7 @@ write(job, {
   state = 'in_progress', attempt = attempt, fence = attempt .. '-' .. nonce, beat = 0,
   worker = worker, started_at = unix_now(), gang_size = math.max(1, #devices),
 })
-erase(job, 'progress', 'error')
+erase(job, 'progress', 'error', 'resumed')
 count_queued(job, -1)
 tally(job, 'running', 1)
 call('HDEL', key('released'), id)

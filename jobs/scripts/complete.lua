@@ -27,7 +27,8 @@ end
 end_attempt(job, now, seconds)
 call('ZREM', key('sweep'), files)
 let_go(job)
-learn(job, seconds, now - tonumber(job.started_at))
+-- An attempt that went on from a checkpoint did not do all the work.
+if not job.resumed then learn(job, seconds, now - tonumber(job.started_at)) end
 for stage, seconds_of_it in pairs(cjson.decode(ARGV[6]).timings_s) do
   observe('stage', stage .. ' ' .. job.model, seconds_of_it)
 end

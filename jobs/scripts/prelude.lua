@@ -2,7 +2,7 @@
 -- ARGV[2] the retention in seconds, the script's own arguments follow. Redis Cluster is out, so keys
 -- are built here. A script's writes replicate as one MULTI; nothing may fail after the first write.
 --
--- job:<id>                       hash   the record, and beside it: model, units, charge, gang_size, ended
+-- job:<id>                       hash   the record, and beside it: model, units, charge, gang_size, ended, preempt
 -- owner:<owner>                  zset   job ids by created_at
 -- queued                         count  of jobs in state queued
 -- tally:<owner>                  hash   its queued and running jobs, device-ms estimated for both
@@ -34,6 +34,7 @@
 --                                long as the job, and until the event is settled
 -- gone:<owner>:<SHA-1 of a URL>  string the receiver said 410: nothing more goes there
 -- wake                           list   at most one token: the relay has something to do
+-- preempting                     hash   model -> "<id>/<fence>" asked to hand back for a higher priority
 -- lead                           string token of the leading relay
 
 local PREFIX, RETENTION_S = ARGV[1], tonumber(ARGV[2])
@@ -59,7 +60,7 @@ end
 local FIELDS = {
   'state', 'owner', 'model', 'priority', 'created_at', 'started_at', 'attempt', 'fence', 'beat',
   'release', 'failures', 'lost', 'worker', 'webhook_url', 'webhook_events', 'units', 'charge', 'gang_size', 'ended',
-  'retention_s', 'estimate',
+  'retention_s', 'estimate', 'checkpoint', 'resumed', 'preempt',
 }
 
 local function read(id)
@@ -183,6 +184,30 @@ local function add_time(job, seconds)
   call('ZINCRBY', waits and order or key('times', level(job)), seconds, job.owner)
 end
 
+-- Released ones run as soon as they are claimed.
+local function at_its_limit(owner)
+  local most = tonumber(call('HGET', key('key', owner), 'max_running'))
+  if not most then return false end
+  local runs = tonumber(call('HGET', key('tally', owner), 'running') or 0)
+  for _, id in ipairs(call('HKEYS', key('released'))) do
+    if call('HGET', key('job', id), 'owner') == owner then runs = runs + 1 end
+  end
+  return runs >= most
+end
+
+-- The first in the order whose key lets one more job of it run.
+local function next_owner(model)
+  for _, priority in ipairs(call('ZREVRANGE', key('levels', model), 0, -1)) do
+    local order, place = key('order', priority, model), 0
+    local entry = call('ZRANGE', order, 0, 0, 'WITHSCORES')
+    while entry[1] do
+      if not at_its_limit(entry[1]) then return priority, entry[1], tonumber(entry[2]) end
+      place = place + 1
+      entry = call('ZRANGE', order, place, place, 'WITHSCORES')
+    end
+  end
+end
+
 -- Replace the estimate, charged at release, by what it really was: once, then `charge` is gone.
 local function settle(job, seconds)
   if not job.charge then return end
@@ -257,6 +282,11 @@ local function finish(job, state, now)
   call('ZREM', key('deadlines'), job.id)
   tally(job, 'estimate', -tonumber(job.estimate or 0))
   count('jobs ' .. state .. ' ' .. job.model)
+  -- A worker that died while it stored its first checkpoint has told nobody.
+  if job.checkpoint or tonumber(job.attempt) > 1 then
+    call('ZADD', key('sweep'), now + SWEEP_GRACE_S, job.id .. '/checkpoints/')
+    erase(job, 'checkpoint')
+  end
   notify(job, now)
   tell(job)
   wake()

@@ -14,7 +14,7 @@ from jobs.artifacts import ArtifactStore
 from jobs.record import JobError, Progress
 from jobs.settings import Settings
 from jobs.states import State
-from jobs.store import JobStore
+from jobs.store import Hold, JobStore
 from jobs.workers import Workers
 from tests.api.worker import announce, claim
 
@@ -343,4 +343,4 @@ def test_delete_answers_openais_object_and_the_job_is_gone(
     assert answer.json == {"id": job.id, "object": "video.deleted", "deleted": True}
     assert served.get(f"/v1/videos/{job.id}").status_code == 404
     assert served.delete(f"/v1/videos/{job.id}").status_code == 404
-    assert store.beat(job.id, job.fence) is False, "the worker that ran it is told to stop"
+    assert store.beat(job.id, job.fence) is Hold.LOST, "the worker that ran it is told to stop"

