@@ -17,13 +17,13 @@ import numpy as np
 import torch
 from diffusers import ContextParallelConfig, WanPipeline
 
-from ops.bench.parallel_rank import Silent
 from pipeline.engine import Engine
 from pipeline.layout import Layout
 from pipeline.options import EngineOptions
 from pipeline.parallel.ranks import Ranks, join
 from pipeline.platforms import find
 from pipeline.request import Request
+from pipeline.stages.control import Silent
 
 
 def main() -> None:
