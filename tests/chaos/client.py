@@ -21,6 +21,8 @@ from tests.chaos.history import Delivery, History
 from tests.fixtures.webhooks import Receiver
 
 POLL_S = 0.3
+OWNERS = ("busy", "busy", "busy", "light")
+"""Whose the next job is, as likely as often."""
 AGAIN = frozenset({429, 500, 502, 503, 504})
 """What a client tries again."""
 CANCELS = 0.08
@@ -37,7 +39,7 @@ class Live:
 
 
 class Clients:
-    """`target` jobs at a time, for the owner busy, on a thread of its own; more on demand."""
+    """`target` jobs at a time, for its owners, on a thread of its own; more on demand."""
 
     def __init__(
         self,
@@ -143,7 +145,7 @@ class Clients:
             for each in live:
                 self._poll(each)
             if self._feeding.is_set() and len(self.live) < self._target:
-                self.submit("busy")
+                self.submit(self._random.choice(OWNERS))
 
     def _poll(self, live: Live) -> None:
         if time.monotonic() >= live.cancel_at:

@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from random import Random
 
-from tests.chaos.client import Clients
+from tests.chaos.client import OWNERS, Clients
 from tests.chaos.evidence import gather, settle
 from tests.chaos.faults import FAULTS, Fault, NothingToStrike, Site
 from tests.chaos.history import History
@@ -21,7 +21,6 @@ from tests.chaos.invariants import Violation, check
 from tests.chaos.recovery import RECOVER_S, Recoveries, Strike
 from tests.chaos.stack import TREE, Stack
 
-OWNERS = ("busy", "back")
 FELT = 2
 """So many faults may be felt while the next one strikes."""
 
@@ -69,20 +68,19 @@ def run(
     kinds: Sequence[Fault] = FAULTS,
     tree: Path = TREE,
     say: Say = print,
-    gangs: int = 2,
 ) -> Outcome:
     """Strike `count` faults and judge the whole history. The folder is kept where something is wrong."""
     began = time.monotonic()
     history = History()
-    stack = Stack(Path(tempfile.mkdtemp(prefix="rushes-chaos-")) / "run", history, tree=tree)
+    stack = Stack(Path(tempfile.mkdtemp(prefix="rushes-chaos-")), history, tree=tree)
     skipped = {fault.name: fault.missing(stack) for fault in kinds if fault.missing(stack)}
     for name, why in skipped.items():
         say(f"SKIPPED {name}: {why}")
     possible = [fault for fault in kinds if fault.name not in skipped]
     with stack.running():
-        stack.await_ready(gangs)
+        stack.await_ready()
         say(f"ready after {time.monotonic() - began:.0f} s; seed {seed}, {stack.folder}")
-        keys = {owner: stack.make_key(owner) for owner in OWNERS}
+        keys = {owner: stack.make_key(owner) for owner in sorted(set(OWNERS))}
         clients = Clients(history, stack.api_ports, keys, Random(seed))
         clients.start()
         recoveries = Recoveries(stack)

@@ -106,11 +106,11 @@ class Stack:
                 part.end()
             self.network.close()
 
-    def await_ready(self, gangs: int = 2) -> None:
-        """Return once the parts answer and so many gangs are ready."""
+    def await_ready(self) -> None:
+        """Return once the parts answer and both gangs are ready."""
         wait_for(lambda: self.s3.trouble() is None, "S3 answers", timeout_s=START_S)
         wait_for(self.answers, "both APIs and Redis answer", timeout_s=START_S)
-        wait_for(lambda: len(self.ready()) >= gangs, f"{gangs} gangs are ready", timeout_s=START_S)
+        wait_for(lambda: len(self.ready()) == 2, "both gangs are ready", timeout_s=START_S)
 
     def make_key(self, owner: str) -> str:
         """An API key for an owner of its own."""
