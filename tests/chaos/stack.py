@@ -198,6 +198,7 @@ class Stack:
             release_ttl_s=RELEASE_TTL_S,
             cancel_grace_s=3.0,
             drain_s=5.0,
+            checkpoint_steps=4,
             gang_start_s=120.0,
             hang_least_s=HANG_S,
             hang_unseen_s=6 * HANG_S,
