@@ -191,7 +191,7 @@ def doctor(
         int | None, typer.Option(min=1, help="Ranks to try, and to lay the model out for.")
     ] = None,
     model_path: Annotated[
-        Path | None, typer.Option(help="Propose a layout for this Diffusers directory.")
+        str | None, typer.Option(help="Propose a layout for this Diffusers directory or hub id.")
     ] = None,
     width: Annotated[int, typer.Option(help="Pixels, for the layout.")] = 832,
     height: Annotated[int, typer.Option(help="Pixels, for the layout.")] = 480,

@@ -98,7 +98,7 @@ class Seen:
 def run_gpu_bench(
     options: EngineOptions, *, two: bool, full: bool, steps: int, only: str | None
 ) -> int:
-    """Make the model, run every row and print the table; the exit code.
+    """Make the model, run every row and print it; the exit code.
 
     Args:
         options: `model_path` lends tokenizer and scheduler; device, dtype and what else is set hold
@@ -116,8 +116,9 @@ def run_gpu_bench(
         command += [options.model_path, model, "--steps", str(steps), *["--full"] * full]
         subprocess.run(command, check=True)
         own = options.model_copy(update={"model_path": model, "num_gpus": 1})
-        lines = list(_lines(own, rows, 2 if two else 1, Path(home), shown))
-    print("\n".join([HEAD, *lines]))
+        print(HEAD)
+        for line in _lines(own, rows, 2 if two else 1, Path(home), shown):
+            print(line, flush=True)  # what is measured is kept, should the rest be cut short
     return 0
 
 

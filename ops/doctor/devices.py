@@ -49,11 +49,23 @@ def describe(details: Mapping[str, Any], environ: Mapping[str, str]) -> list[Fin
     found.append(_backend(details))
     for name, why in details["attention"].items():
         found.append(ok("attention", f"{name}: {'serves' if not why else 'not here'}"))
+    found.append(_ring(details["ring"]))
     for module, version in details["extensions"].items():
         found.append(ok("extension", f"{module} {version}"))
     if not details["extensions"] and details["device"] == "xpu":
         found.append(ok("extension", "neither IPEX nor oneccl_bindings: torch needs neither"))
     return found
+
+
+def _ring(tried: Mapping[str, str]) -> Finding:
+    """Whether an operator returns the log-sum-exp that a ring's blocks are merged by."""
+    for name, why in tried.items():
+        if not why:
+            return ok("attention", f"ring: aten.{name}")
+    wrong = "; ".join(f"aten.{name}: {why}" for name, why in tried.items())
+    return warning(
+        "attention", f"ring: not here ({wrong})", "--ulysses-degree in place of --ring-degree"
+    )
 
 
 def _device(index: int, one: Mapping[str, Any], details: Mapping[str, Any]) -> Finding:

@@ -28,7 +28,8 @@ class Questions:
     device: str | None = None
     num_gpus: int | None = None
     """Ranks to try exchanges between, and to lay a model out for; None: all devices, on CPU 2."""
-    model_path: Path | None = None
+    model_path: str | None = None
+    """A Diffusers directory or hub id."""
     width: int = 832
     height: int = 480
     num_frames: int = 81
@@ -78,10 +79,12 @@ def examine(questions: Questions, settings: Settings) -> Iterator[Finding]:
     if questions.model_path is not None:
         size = (questions.width, questions.height, questions.num_frames)
         try:
-            model = proposal.Architecture.read(questions.model_path, *size)
+            model = proposal.Architecture.find(questions.model_path, *size)
         except ValueError as error:
             yield problem(
-                "model", str(error), "--model-path: a Diffusers directory on this machine"
+                "model",
+                str(error),
+                "--model-path: a Diffusers directory on this machine, or a hub id",
             )
         else:
             yield from proposal.propose(model, questions.num_gpus or count, memory_bytes)

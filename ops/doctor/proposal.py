@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import struct
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from ops.doctor.finding import Finding, ok, problem, warning
 from ops.doctor.host import GIB
+from ops.doctor.hub import configs_of, parameters_of
 from pipeline.layout import Layout
+
+_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 
 _ROOM = 0.8
 """Of a device's memory for weights; the rest is for activations."""
@@ -29,6 +33,20 @@ class Architecture:
     """Of each component."""
     tokens: int | None = None
     """Length of the sequence at the size asked for, where the family is known."""
+
+    @classmethod
+    def find(cls, model_path: str, width: int, height: int, num_frames: int) -> Architecture:
+        """Of a Diffusers directory or of a hub id, of which only configs and headers are fetched.
+
+        Raises:
+            ValueError: no such model, or one that cannot be read.
+        """
+        size = (width, height, num_frames)
+        directory = Path(model_path).expanduser()
+        if directory.is_dir() or not _HUB_ID.fullmatch(model_path):
+            return cls.read(directory, *size)
+        model = cls.read(configs_of(model_path), *size)
+        return replace(model, parameters=parameters_of(model_path) or model.parameters)
 
     @classmethod
     def read(cls, directory: Path, width: int, height: int, num_frames: int) -> Architecture:

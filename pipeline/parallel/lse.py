@@ -37,7 +37,9 @@ def choose(ranks: Ranks, head_width: int, dtype: torch.dtype) -> AttendLse:
     problems = []
     for name in ranks.platform.lse_operators:
         failures = [
-            text for text in ranks.gather_text(_try(name, ranks, head_width, dtype)) if text
+            text
+            for text in ranks.gather_text(problem(name, ranks.device, head_width, dtype))
+            if text
         ]
         if not failures:
             log.info("ring attention by aten.%s", name)
@@ -69,11 +71,11 @@ def operator(name: str) -> AttendLse:
     return attend
 
 
-def _try(name: str, ranks: Ranks, head_width: int, dtype: torch.dtype) -> str:
-    """Compare the operator with the definition; returns what is wrong, or nothing."""
+def problem(name: str, device: torch.device, head_width: int, dtype: torch.dtype) -> str:
+    """Compare the operator `name` with the definition; returns what is wrong, or nothing."""
     generator = torch.Generator().manual_seed(0)
     query, key, value = (
-        torch.randn(1, 2, length, head_width, generator=generator).to(ranks.device, dtype)
+        torch.randn(1, 2, length, head_width, generator=generator).to(device, dtype)
         for length in (37, 29, 29)
     )
     scores = (query.float() @ key.float().transpose(2, 3)) * head_width**-0.5

@@ -36,6 +36,7 @@ def details(platform: Platform) -> dict[str, Any]:
             if importlib.util.find_spec(module) is not None
         },
         "attention": _attention(platform),
+        "ring": _ring(platform),
     }
 
 
@@ -70,6 +71,21 @@ def _attention(platform: Platform) -> dict[str, str]:
             found[name] = ""
         except ValueError as error:
             found[name] = str(error)
+    return found
+
+
+def _ring(platform: Platform) -> dict[str, str]:
+    """Aten's operators for the ring, in the order of preference -> what is wrong, empty if nothing.
+
+    Up to the first that is right, for heads as wide as Wan's and FLUX.2's.
+    """
+    from pipeline.parallel.lse import problem
+
+    device, found = platform.enter(0, 1), dict[str, str]()
+    for name in platform.lse_operators:
+        found[name] = problem(name, device, 128, platform.default_dtype)
+        if not found[name]:
+            break
     return found
 
 

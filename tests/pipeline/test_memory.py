@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -30,6 +31,7 @@ OFFLOADS = (
     "vae_cpu_offload",
     "dit_cpu_offload",
 )
+COMES = {"text_encoder_cpu_offload": "UMT5EncoderModel", "vae_cpu_offload": "AutoencoderKLWan"}
 EVERYWHERE = torch.device("cpu")
 
 
@@ -124,6 +126,8 @@ class Made(NamedTuple):
     notes: tuple[str, ...]
     streamed: int
     """Blocks of transformers that are hooked to come and go."""
+    guests: set[str]
+    """Classes of the components that came as a whole when they were called."""
 
 
 class Asked(NamedTuple):
@@ -143,17 +147,29 @@ def make(ranks: Ranks, model: Path, folder: Path, asked: Asked) -> Made:
         if hooks is not None and hooks.get_hook("group_offloading") is not None:
             streamed.add(module)
 
+    guests: set[str] = set()
+    called = Guests._call
+
+    def arrive(self: Guests, component: nn.Module | None) -> None:
+        called(self, component)
+        if component is not None:
+            # Where it is called its weights lie elsewhere than at home.
+            homes = self._homes[component]
+            assert all(here.data_ptr() != home.data_ptr() for here, home in homes.items())
+            guests.add(type(component).__name__)
+
     ranks = on_fake_device(ranks) if fake else ranks
     raw = folder / "raw.npy"
     watching = nn.modules.module.register_module_forward_pre_hook(note)
     try:
         engine = engines.load(ranks, model, Layout(ulysses=ranks.world_size), **options)
         request = engines.request_for(engine, **params)
-        engine.generate(request, folder / "output", engines.Recorder(), frames_file=raw)
+        with mock.patch.object(Guests, "_call", arrive):
+            engine.generate(request, folder / "output", engines.Recorder(), frames_file=raw)
     finally:
         watching.remove()
     pixels = np.load(raw) if ranks.rank == 0 else np.empty(0, np.uint8)
-    return Made(pixels, engine.fallbacks, len(streamed))
+    return Made(pixels, engine.fallbacks, len(streamed), guests)
 
 
 @pytest.mark.parametrize("world_size", [1, 2])
@@ -165,7 +181,8 @@ def test_offloading_changes_nothing_but_where_weights_lie(
     plain = pool.one(make, tiny_wan, tmp_path, Asked({}))
     made = pool.one(make, tiny_wan, tmp_path, Asked(dict.fromkeys(switches, True)))
     assert np.array_equal(made.frames, plain.frames)
-    assert plain.streamed == 0
+    assert (plain.streamed, plain.guests) == (0, set())
+    assert made.guests >= {COMES[switch] for switch in switches if switch in COMES}
     assert made.streamed == (3 if "dit_cpu_offload" in switches else 0)  # 2 blocks, 1 for the rest
 
 
@@ -186,6 +203,17 @@ def test_every_family_computes_the_same_with_everything_offloaded(
     made = pool.one(make, directory, tmp_path, Asked(dict.fromkeys(OFFLOADS, True), params))
     assert np.array_equal(made.frames, plain.frames)
     assert (plain.streamed, made.streamed) == (0, streamed)
+
+
+def test_the_image_encoder_comes_and_goes(
+    rank_pools: Pools, tiny_families: Path, tmp_path: Path
+) -> None:
+    (tmp_path / INPUTS).mkdir()
+    Image.new("RGB", (80, 96), "red").save(tmp_path / INPUTS / "a.png")
+    params = {"images": ("a.png",), "num_inference_steps": 1}
+    asked = Asked({"image_encoder_cpu_offload": True}, params)
+    made = rank_pools(1).one(make, tiny_families / "wan_i2v", tmp_path, asked)
+    assert made.guests == {"CLIPVisionModel"}
 
 
 def test_what_has_nothing_to_do_is_said(rank_pools: Pools, tiny_wan: Path, tmp_path: Path) -> None:

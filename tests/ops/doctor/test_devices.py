@@ -17,6 +17,7 @@ def details(*names: str, backends: tuple[str, ...] = ("xccl", "gloo")) -> dict[s
         "backends": list(backends),
         "extensions": {},
         "attention": {"sdpa": "", "fa3": "it is not made for xpu"},
+        "ring": {"_flash": ""},
     }
 
 
@@ -40,6 +41,19 @@ def test_an_xpu_has_a_family_and_a_mask_whose_ids_mean_something(
     assert f"xpu:1 {name}, 24 GiB, {family}" in said
     (mask,) = (what for what in said if "ids mean" in what)
     assert f"ids mean {ids} " in mask
+
+
+def test_a_ring_has_an_operator_or_is_warned_of() -> None:
+    tried = {"_cudnn": "wrong values", "_flash": ""}
+    one = [*describe({**details("Arc"), "ring": tried}, {})]
+    assert ("ok", "ring: aten._flash") in [(said.state, said.what) for said in one]
+    (none,) = (
+        said
+        for said in describe({**details("Arc"), "ring": {"_cudnn": "wrong values"}}, {})
+        if said.what.startswith("ring")
+    )
+    assert (none.state, none.what) == ("warning", "ring: not here (aten._cudnn: wrong values)")
+    assert none.fix == "--ulysses-degree in place of --ring-degree"
 
 
 def test_a_backend_that_torch_lacks_is_a_problem_for_several() -> None:

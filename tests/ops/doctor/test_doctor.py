@@ -29,6 +29,7 @@ def test_a_machine_that_can_serve_is_told_how_best(tiny_wan: Path) -> None:
     tried = ("all_reduce", "all_gather", "reduce_scatter", "all_to_all", "send/recv", "broadcast")
     assert {("exchange", f"{name} between 2 ranks") for name in ("join", *tried)} <= said
     assert ("attention", "sdpa: serves") in said
+    assert ("attention", "ring: aten._scaled_dot_product_flash_attention_for_cpu") in said
     assert ("variable", "CCL_LOG_LEVEL=info: oneCCL reads it in every rank") in said
     (command,) = (what for area, what in said if what.startswith("rushes serve"))
     assert command.endswith("--num-gpus 2 --enable-cfg-parallel")

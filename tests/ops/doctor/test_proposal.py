@@ -1,9 +1,11 @@
 import json
 import struct
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
+from ops.doctor import hub
 from ops.doctor.proposal import Architecture, choose, propose
 from pipeline.layout import Layout
 
@@ -91,3 +93,53 @@ def test_an_architecture_is_read_without_loading_it(tmp_path: Path) -> None:
 def test_what_is_no_model_is_said(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="is no Diffusers directory with a transformer"):
         Architecture.read(tmp_path, 832, 480, 81)
+
+
+class FakeHub:
+    """A fake of the hub's client: two files of weights, whose headers alone are asked for."""
+
+    def list_repo_files(self, repo_id: str) -> list[str]:
+        assert repo_id == "someone/a-model"
+        return ["README.md", "loose.safetensors", "vae/v.safetensors", "transformer/1.safetensors"]
+
+    def parse_safetensors_file_metadata(self, _: str, file: str) -> SimpleNamespace:
+        counts = {
+            "vae/v.safetensors": {"F32": 7},
+            "transformer/1.safetensors": {"BF16": 5, "I8": 6},
+        }
+        return SimpleNamespace(parameter_count=counts[file])
+
+
+def configs(directory: Path) -> None:
+    index = {"_class_name": "WanPipeline", "transformer": ["diffusers", "X"], "vae": ["d", "V"]}
+    (directory / "model_index.json").write_text(json.dumps(index))
+    (directory / "transformer").mkdir()
+    (directory / "transformer" / "config.json").write_text('{"num_attention_heads": 12}')
+
+
+def test_a_hub_id_is_read_without_its_weights(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    asked: list[list[str]] = []
+
+    def snapshot(_: str, *, allow_patterns: list[str]) -> str:
+        asked.append(allow_patterns)
+        return str(tmp_path)
+
+    configs(tmp_path)
+    monkeypatch.setattr(hub, "snapshot_download", snapshot)
+    monkeypatch.setattr(hub, "HfApi", FakeHub)
+    model = Architecture.find("someone/a-model", 832, 480, 81)
+    assert model == Architecture("WanPipeline", 12, True, {"vae": 7, "transformer": 11})
+    assert asked == [["model_index.json", "*/config.json"]]
+
+
+def test_a_model_that_is_nowhere_is_said(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    def snapshot(*_: object, **__: object) -> str:
+        raise OSError("the hub does not answer\nand more")
+
+    monkeypatch.setattr(hub, "snapshot_download", snapshot)
+    with pytest.raises(ValueError, match=r"^a/b is neither .* hub: the hub does not answer$"):
+        Architecture.find("a/b", 832, 480, 81)
+    with pytest.raises(ValueError, match="is no Diffusers directory"):
+        Architecture.find(str(tmp_path / "missing"), 832, 480, 81)
