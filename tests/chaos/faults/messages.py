@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from jobs.celery_app import make_celery, send
-from tests.chaos.faults.fault import Fault, Site
+from tests.chaos.faults.fault import Fault, NothingToStrike, Site
 from tests.chaos.stack import MODEL
 
 
@@ -21,12 +21,20 @@ def _doubled(site: Site) -> str:
 
 def _late(site: Site) -> str:
     """Messages of jobs that ended long ago."""
-    ended = sorted(job for job, told in site.history.told.items() if told[-1] == "completed")
+    if not site.until(lambda: _completed(site)):
+        raise NothingToStrike("no job has completed")
+    ended = _completed(site)
     chosen = site.random.sample(ended, min(3, len(ended)))
+    site.begin()
     with make_celery(site.stack.settings) as app:
         for job_id in chosen:
             send(app, job_id, MODEL, site.stack.store.get(job_id).release)
     return f"{len(chosen)} messages"
+
+
+def _completed(site: Site) -> list[str]:
+    told = dict(site.history.told)  # the clients go on meanwhile
+    return sorted(job_id for job_id, statuses in told.items() if statuses[-1] == "completed")
 
 
 def _lost(site: Site) -> str:
