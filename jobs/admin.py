@@ -31,7 +31,8 @@ class Admin:
 
         Args:
             worker_id: a live worker's.
-            hand_back: the job that its gang computes goes back to the queue, and is not finished first.
+            hand_back: its worker stops the job that its gang computes, leaves a checkpoint and hands
+                it back; else it is finished first.
 
         Raises:
             NotFound: no such worker lives.
@@ -47,7 +48,9 @@ class Admin:
         return self._drain(worker_id, "undo")
 
     def requeue(self, job_id: str) -> Job:
-        """Take a running job from its worker and queue it again; counts as no failure.
+        """Take a running job from its worker at once and queue it again; counts as no failure.
+
+        Also where the worker does not answer. What it did since its last checkpoint is lost.
 
         Raises:
             NotFound: no such job.

@@ -92,7 +92,7 @@ def cancel(job: JobId, *, as_json: AsJson = False) -> None:
 
 @admin.command()
 def requeue(job: JobId, *, as_json: AsJson = False) -> None:
-    """Take a running job from its worker and queue it again; it counts as no failure."""
+    """Take a running job from its worker at once and queue it again; it counts as no failure."""
     from jobs.admin import Admin
 
     with _store() as store:

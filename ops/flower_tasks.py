@@ -12,7 +12,7 @@ from jobs.record import Job
 from jobs.states import State
 from jobs.store import JobStore
 
-PROMPT_CHARACTERS = 80
+PROMPT_CHARACTERS = 50
 AWAY_S = 5.0
 """How long a store that did not answer is not asked again: Flower waits for each row of a page."""
 

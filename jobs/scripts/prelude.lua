@@ -348,15 +348,6 @@ local function remembered(job, event, fence)
   return false
 end
 
--- Taken from its worker, which hears of it as of a cancel and then frees its gang itself.
-local function take_back(job, now)
-  local fence = job.fence
-  end_attempt(job, now, device_seconds(job, now))
-  call('PUBLISH', key('cancels'), job.id)
-  requeue(job)
-  return remember(job, 'requeue', fence, 'queued')
-end
-
 -- A running job's gang is freed by its worker (gang_free), when it has really stopped.
 local function cancel_live(job, now)
   if job.state == 'queued' then

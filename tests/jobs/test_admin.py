@@ -9,7 +9,7 @@ from jobs.errors import Conflict, NotFound
 from jobs.record import Job
 from jobs.relay.board import Board
 from jobs.states import State
-from jobs.store import JobStore
+from jobs.store import Hold, JobStore
 from jobs.workers import Workers
 from tests.jobs import making
 
@@ -59,12 +59,10 @@ def test_a_drain_lets_the_job_finish_or_hands_it_back(
     assert admin.drain("w1", hand_back=False).computes == job.id
     assert store.beat(job.id, job.fence)
     admin.drain("w1", hand_back=True)
-    assert not store.beat(job.id, job.fence), "its worker learns it so"
+    assert store.beat(job.id, job.fence) is Hold.HAND_BACK, "its worker learns it so"
+    assert store.hand_back(job.id, job.fence)
     back = store.get(job.id)
     assert (back.state, back.failures, back.lost) == (State.QUEUED, 0, 0)
-    (live,) = workers.live()
-    assert live.gang_attempt, "the gang is not free before it has stopped"
-    store.gang_free("w1", job.id, job.fence)
     assert admin.workers().data[0].computes is None
 
 
@@ -84,6 +82,11 @@ def test_only_a_running_job_is_requeued(
     job = claimed(store, board)
     again = admin.requeue(job.id)
     assert (again.state, again.attempt, again.failures) == (State.QUEUED, 1, 0)
+    assert not store.beat(job.id, job.fence), "its worker learns it so"
+    (live,) = workers.live()
+    assert live.gang_attempt, "the gang is not free before it has stopped"
+    store.gang_free("w1", job.id, job.fence)
+    assert admin.workers().data[0].computes is None
     for state in (State.QUEUED, State.CANCELLED):
         with pytest.raises(Conflict, match=f"does not run: it is {state}"):
             admin.requeue(job.id)

@@ -24,7 +24,7 @@ from jobs.errors import Conflict, NotFound
 from jobs.record import Job, JobError
 from jobs.relay.board import Board, Running
 from jobs.states import EDGES, State
-from jobs.store import JobStore
+from jobs.store import Hold, JobStore
 from tests.jobs import making
 
 ERROR = JobError(code="error", message="it broke")
@@ -89,6 +89,8 @@ class Scripts(RuleBasedStateMachine):
         self.busy: dict[str, Held] = {}
         self.held: dict[str, set[Held]] = {worker: set() for worker in WORKERS}
         self.drained: set[str] = set()
+        self.asked: set[Held] = set()
+        """To be handed back."""
         for worker in WORKERS:
             self.store.redis.set(f"t:worker:{worker}", making.worker(worker).model_dump_json())
         self.events: set[str] = set()
@@ -184,7 +186,8 @@ class Scripts(RuleBasedStateMachine):
 
     @rule(held=fences)
     def beat(self, held: Held) -> None:
-        assert bool(self.store.beat(*held)) == (self.holds(held) is not None)
+        held_ = Hold.HAND_BACK if held in self.asked else Hold.HELD
+        assert self.store.beat(*held) is (held_ if self.holds(held) else Hold.LOST)
 
     @rule(held=fences, twice=twice)
     def complete(self, held: Held, *, twice: bool) -> None:
@@ -228,8 +231,10 @@ class Scripts(RuleBasedStateMachine):
     def drain(self, worker: str, how: str, *, twice: bool) -> None:
         answer = self.call(lambda: self.store.scripts("drain", worker, how), twice=twice)
         taken = self.busy.get(worker) if how == "hand_back" else None
-        back = taken is not None and self.end("requeue", taken) is State.QUEUED
-        assert answer == ([taken[0]] if taken and back else [])
+        asked = taken if taken and self.holds(taken) else None
+        if asked:
+            self.asked.add(asked)
+        assert answer == ([asked[0]] if asked else [])
         self.drained = self.drained - {worker} if how == "undo" else self.drained | {worker}
 
     def end(self, event: str, held: Held) -> State | None:

@@ -188,6 +188,8 @@ def test_a_drained_worker_hands_its_job_back_and_has_it_again_once_undrained(
     admin.undrain(worker_id)
     again = stack.wait_completed(job)
     assert (again.attempt, again.failures, again.lost) == (2, 0, 0)
+    assert again.resumed is not None
+    assert again.resumed.step > 0, "it went on where it was stopped"
     assert stack.pids == pids
     wait_for(lambda: stack.flower_state(job) == "SUCCESS", "Flower sees it end")
 
