@@ -106,9 +106,8 @@ class Worker:
         except Exception as error:
             log.exception("the worker failed")
             # Its text is for the log: it may name paths of this machine.
-            failure = JobError(
-                code="worker_error", message=f"the worker failed: {type(error).__name__}"
-            )
+            reason = (error.strerror if isinstance(error, OSError) else "") or type(error).__name__
+            failure = JobError(code="worker_error", message=f"the worker failed: {reason}")
             ended = TryFailed(failure, again=True)
         else:
             return

@@ -39,4 +39,6 @@ def writing(file: Path) -> Iterator[None]:
     try:
         yield
     except (OSError, FFmpegError) as error:
-        raise OutputError(f"cannot write {file}: {error}") from error
+        # Its name alone: whoever asked for it may be told, but not where things lie on this machine.
+        reason = error.strerror or type(error).__name__
+        raise OutputError(f"cannot write {file.name}: {reason}") from error
