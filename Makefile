@@ -60,7 +60,7 @@ check: setup ## Lint, formatting, types, import rules
 	$(BIN)/lint-imports
 
 test: check ## check, then every test
-	$(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder --reruns 2
+	$(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 chaos: setup ## Kill, stop and cut off everything, check that no job is lost: FAULTS=200 SEED=1
 	$(BIN)/python -m tests.chaos --faults $(FAULTS) --seed $(SEED) $(if $(PLANTED),--planted $(PLANTED))

@@ -44,6 +44,7 @@ class Stack:
         self._env = {
             "RUSHES_FLOWER_PORT": str(port),
             "RUSHES_FLOWER_BASIC_AUTH": ":".join(AUTH),
+            "RUSHES_LEASE_S": "600",  # no announcement runs out by itself
         }
         self.start()
 
@@ -239,8 +240,7 @@ def test_health_is_503_from_a_workers_death_until_the_next_is_ready(stack: Stack
     assert (status, len(gangs)) == (200, 1)
     (worker,) = stack.processes(r"ops\.cli worker")
     os.kill(worker, signal.SIGKILL)
-    # Sooner than its announcement runs out by itself.
-    wait_for(lambda: health()[0] == 503, "nobody is ready", timeout_s=12)
+    wait_for(lambda: health()[0] == 503, "nobody is ready")
     wait_for(lambda: health()[0] == 200, "the next one is ready", timeout_s=PATIENCE_S)
     assert not set(health()[1]) & set(gangs)
 
