@@ -56,6 +56,7 @@ class _Service(Collector):
             ("jobs", "jobs", ("outcome", "model"), "Jobs ended"),
             ("claims", "claims", ("model",), "Attempts begun"),
             ("lease_losses", "lost", ("model",), "Attempts lost with their worker"),
+            ("preemptions", "preemptions", ("model",), "Jobs that made room for a higher priority"),
             ("restarts", "restarts", ("model",), "Gangs started again"),
             ("webhooks", "webhooks", ("outcome",), "Webhook attempts"),
         ):

@@ -134,7 +134,7 @@ class Beat:
             return
         over_s = time.monotonic() - work.started_at - most_s
         if over_s > 0 and not held.overdue.is_set():
-            log.warning("it has run for too long", job=held.job.id, max_running_s=most_s)
+            log.warning("it has run for too long", **of(held), max_running_s=most_s)
             held.overdue.set()
             self._supervisor.cancel(work)
         elif over_s > self._settings.cancel_grace_s:

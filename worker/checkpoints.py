@@ -104,7 +104,12 @@ class Checkpoints:
                 self._keep(checkpoint)
             except (StorageUnavailable, StoreUnavailable, OSError) as error:
                 # The next one comes soon.
-                log.warning("a checkpoint is not stored", job=self._job.id, error=str(error))
+                log.warning(
+                    "a checkpoint is not stored",
+                    job=self._job.id,
+                    attempt=self._job.fence,
+                    error=str(error),
+                )
             self._remove(checkpoint)
 
     def _keep(self, checkpoint: protocol.Checkpoint) -> None:
@@ -134,6 +139,7 @@ class Checkpoints:
             log.info(
                 "checkpoint",
                 job=job.id,
+                attempt=job.fence,
                 item=checkpoint.item,
                 step=checkpoint.step,
                 size_bytes=sum(file.size_bytes for file in files),
