@@ -10,6 +10,8 @@ from api.answers import described
 from api.parts import Parts
 from jobs.errors import NotFound, StoreUnavailable
 from jobs.events import Watch
+from jobs.record import Job
+from jobs.states import State
 
 HEARTBEAT_S = 15.0
 _TELLING = (
@@ -28,8 +30,8 @@ class JobStream:
     """The events of one job for its owner. Close it: it holds one of the process's streams.
 
     `status` events say that the state changed, `progress` events anything else, each with the job
-    object as data; `deleted` ends the stream of a job that is no more. A comment keeps quiet
-    connections alive.
+    object as data, `preview` events show what is being made; `deleted` ends the stream of a job that is
+    no more. A comment keeps quiet connections alive.
 
     Args:
         heartbeat_s: the longest silence.
@@ -63,6 +65,7 @@ class JobStream:
 
     def _tell(self, job_id: str) -> Iterator[bytes]:
         seen: dict[str, Any] = {}
+        shown: str | None = None
         while True:
             try:
                 look = self._parts.store.look(job_id, owner=self._owner)
@@ -81,8 +84,22 @@ class JobStream:
                 seen = now
             if look.job.state.terminal:
                 return
+            preview = self._preview(look.job)
+            if preview is not None and preview != shown:
+                yield _event(
+                    "preview", {"id": job_id, "image": f"data:image/webp;base64,{preview}"}
+                )
+                shown = preview
             if not self._watch.wait(self._heartbeat_s):
                 yield b": heartbeat\n\n"
+
+    def _preview(self, job: Job) -> str | None:
+        if job.state is not State.IN_PROGRESS:
+            return None
+        try:
+            return self._parts.store.preview(job)
+        except StoreUnavailable:
+            return None
 
 
 def _event(kind: str, data: dict[str, Any]) -> bytes:

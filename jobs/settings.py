@@ -93,6 +93,8 @@ class Settings(BaseSettings):
     """A job fails after this many tries that ended in a gang death or an error."""
     max_lost: int = Field(default=10, ge=1)
     """A job fails after this many tries that were lost with their worker."""
+    preview_s: float = Field(default=1.0, ge=0)
+    """Who watches a running job sees what is being made, this often at most; 0: never."""
     cancel_grace_s: float = Field(default=10.0, gt=0)
     """A gang that has not stopped a cancelled job by then is killed."""
     drain_s: float = Field(default=10.0, gt=0)

@@ -6,6 +6,7 @@ and is the only way a state changes; `jobs/scripts/prelude.lua` lists the keys.
 
 from __future__ import annotations
 
+import base64
 import dataclasses
 import json
 import threading
@@ -206,6 +207,13 @@ class JobStore:
         """
         return self._looks(job_id, owner or "")
 
+    def preview(self, job: Job) -> str | None:
+        """The last preview of a running job's attempt, a WebP in base64; None: there is none."""
+        with translated():
+            found = cast("str | None", self.redis.get(self.key("preview", job.id)))
+        fence, _, image = (found or "").partition(" ")
+        return image if fence == job.fence and image else None
+
     def queued(self) -> int:
         """How many jobs wait, all owners and models together."""
         with translated():
@@ -296,6 +304,11 @@ class JobStore:
     def checkpoint(self, job_id: str, fence: str, checkpoint: Checkpoint) -> bool:
         """Let the next attempt go on from there: its files are stored. False: refused."""
         return bool(self.scripts("checkpoint", job_id, fence, checkpoint.model_dump_json()))
+
+    def show_preview(self, job_id: str, fence: str, image: bytes) -> None:
+        """Let those who watch the job see a small WebP, until the next or for a minute."""
+        text = base64.b64encode(image).decode()
+        self.scripts("show_preview", job_id, fence, text)
 
     def gang_free(self, worker_id: str, job_id: str, fence: str) -> None:
         """The gang has stopped computing this attempt, though it may still have to be stored.

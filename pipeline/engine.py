@@ -27,6 +27,7 @@ from pipeline.parallel.ranks import RankFailed, Ranks
 from pipeline.profile import Profiler
 from pipeline.request import INPUTS, Request
 from pipeline.stages.control import Cancelled, Control, NotFinite, Steps
+from pipeline.stages.live import Live
 from pipeline.stages.snapshot import Resume
 from pipeline.stages.stage import check_order
 from pipeline.stages.state import State
@@ -88,6 +89,7 @@ class Engine:
         frames_file: Path | None = None,
         previews: bool = False,
         resume: Resume | None = None,
+        live: Live | None = None,
     ) -> ItemResult | None:
         """Make one video, or one image, and write it to `file`.
 
@@ -102,6 +104,7 @@ class Engine:
             previews: also write a video's thumbnail and spritesheet beside `file`.
             resume: a snapshot of the same request to go on from; one that cannot be read or does not
                 fit is reported to `control` and left.
+            live: where rank 0 shows what comes, while it denoises.
 
         Returns:
             What was made, on rank 0; None on the others.
@@ -116,7 +119,7 @@ class Engine:
         """
         with self._profiler.run(), self._attention.in_use(), self._ranks.ledger.in_use():
             state = State(request, inputs=file.parent / INPUTS, resume=resume)
-            return self._make(state, file, control, frames_file, previews=previews)
+            return self._make(state, file, control, frames_file, previews=previews, live=live)
 
     def _make(
         self,
@@ -126,8 +129,9 @@ class Engine:
         frames_file: Path | None,
         *,
         previews: bool,
+        live: Live | None,
     ) -> ItemResult | None:
-        request, steps = state.request, Steps(control, self._ranks)
+        request, steps = state.request, Steps(control, self._ranks, live)
         timings_s: dict[str, float] = {}
         for stage in self.model.stages:
             with self._timed(stage.name, timings_s):

@@ -10,7 +10,7 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import CancelledError
-from contextlib import closing
+from contextlib import closing, suppress
 from functools import partial
 from pathlib import Path
 from typing import TypeVar
@@ -77,8 +77,12 @@ class Attempt:
         draining: threading.Event,
         store_retry_s: float,
         pace: Pace,
+        preview_s: float,
     ) -> None:
-        """`store_retry_s`: how long to wait for an artifact store that is away; `pace`: checkpoints'."""
+        """`store_retry_s`: how long to wait for an artifact store that is away; `pace`: checkpoints'.
+
+        `preview_s`: how often those who watch see what is being made; 0: never.
+        """
         self._held = held
         self._job = held.job
         self._worker_id = worker_id
@@ -88,6 +92,7 @@ class Attempt:
         self._supervisor = supervisor
         self._draining = draining
         self._store_retry_s = store_retry_s
+        self._preview_s = preview_s
         self.timeline = Timeline()
         """Where it was when, so far."""
         self._pace = pace
@@ -119,7 +124,9 @@ class Attempt:
             run_id=f"{self._job.id}/{self._job.fence}",
             directory=str(directory),
             items=tuple(
-                protocol.RunItem(request=output, file=name, previews=True)
+                protocol.RunItem(
+                    request=output, file=name, previews=True, live_every_s=self._preview_s
+                )
                 for output, name in zip(outputs, file_names(self._job), strict=True)
             ),
             checkpoint_steps=self._pace.steps,
@@ -150,7 +157,9 @@ class Attempt:
         self, run: protocol.Run, kept: Checkpoints
     ) -> tuple[protocol.Done | protocol.Failed | None, str]:
         """The gang's answer, which is free again; without one, how it died."""
-        work = self._supervisor.submit(run, partial(self._on_news, kept=kept))
+        work = self._supervisor.submit(
+            run, partial(self._on_news, kept=kept, directory=Path(run.directory))
+        )
         self._held.work = work
         if self._held.lost.is_set() or self._leaves():
             self._supervisor.cancel(work)  # it came between the claim and here
@@ -346,9 +355,12 @@ class Attempt:
         """Whether this worker, or only its gang, is to be without the job."""
         return self._draining.is_set() or self._held.handing_back.is_set()
 
-    def _on_news(self, news: protocol.News, *, kept: Checkpoints) -> None:
+    def _on_news(self, news: protocol.News, *, kept: Checkpoints, directory: Path) -> None:
         match news:
             case protocol.Progress():
+                if news.preview is not None:
+                    with suppress(OSError):  # nothing that a job should fail for
+                        self._held.preview = (directory / news.preview).read_bytes()
                 self._note(news.stage, news.step, news.steps, item=news.item)
             case protocol.Checkpoint():
                 kept.put(news)

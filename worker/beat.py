@@ -38,6 +38,8 @@ class Held:
     """Set when a beat was refused."""
     lost_at: float = 0.0
     progress: Progress | None = None
+    preview: bytes | None = None
+    """A new picture of what is being made, to go with the next beat."""
     resumed: Resumed | None = None
     handing_back: threading.Event = field(default_factory=threading.Event)
     """Set when a job of higher priority is to have the gang."""
@@ -140,6 +142,15 @@ class Beat:
         elif over_s > self._settings.cancel_grace_s:
             self._supervisor.kill(work)
 
+    def _show(self, held: Held) -> None:
+        preview, held.preview = held.preview, None
+        if preview is None:
+            return
+        try:
+            self._store.show_preview(held.job.id, held.job.fence, preview)
+        except StoreUnavailable as error:
+            log.warning("no preview", **of(held), error=str(error))
+
     def _raise(self, held: Held) -> None:
         if held.lost.is_set():
             if held.work and time.monotonic() - held.lost_at > self._settings.cancel_grace_s:
@@ -156,7 +167,9 @@ class Beat:
             held.handing_back.set()
             if held.work:
                 self._supervisor.cancel(held.work, checkpoint=True)
-        if hold is Hold.LOST and not held.ending:
+        if hold is not Hold.LOST:
+            self._show(held)
+        elif not held.ending:
             log.info("the job is not ours any more", **of(held))
             held.lost_at = time.monotonic()
             held.lost.set()

@@ -158,6 +158,7 @@ def _build(
         devices=num_gpus,
         store_retry_s=settings.store_retry_s,
         pace=Pace(settings.checkpoint_steps, settings.checkpoint_s),
+        preview_s=settings.preview_s,
         tracing=open_tracing("worker"),
     )
 

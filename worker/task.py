@@ -55,6 +55,8 @@ class Worker:
     """How long a job waits for an artifact store that is away."""
     pace: Pace
     """How often runs leave checkpoints."""
+    preview_s: float
+    """How often those who watch a job see what is being made; 0: never."""
     tracing: Tracing = OFF
     draining: threading.Event = field(default_factory=threading.Event)
 
@@ -84,6 +86,7 @@ class Worker:
                     draining=self.draining,
                     store_retry_s=self.store_retry_s,
                     pace=self.pace,
+                    preview_s=self.preview_s,
                 )
                 with traced(self.tracing, claimed, attempt.timeline):
                     self._try(attempt, job)

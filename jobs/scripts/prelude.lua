@@ -29,6 +29,7 @@
 -- sweep                          zset   "<id>/<fence>/", "<id>/inputs/" or "<id>/" by the time they are due
 -- expiry                         zset   finished job ids by expires_at
 -- outbox                         zset   webhook events by due time
+-- preview:<id>                   string "<fence> <base64>": what the running attempt makes, for a minute
 -- hooks:<id>                     list   the job's webhook events
 -- hook:<event>, tries:<event>    hash of one event, list of its last deliveries as JSON: both live as
 --                                long as the job, and until the event is settled

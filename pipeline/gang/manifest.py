@@ -65,7 +65,8 @@ def digest_of(items: Sequence[RunItem]) -> str:
     """The same for the same requests and file names, in the same order."""
     digest = hashlib.sha256()
     for item in items:
-        digest.update(item.model_dump_json().encode() + b"\n")
+        # How often previews are shown is the worker's business and changes nothing that is made.
+        digest.update(item.model_dump_json(exclude={"live_every_s"}).encode() + b"\n")
     return digest.hexdigest()
 
 

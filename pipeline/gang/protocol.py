@@ -74,6 +74,8 @@ class RunItem(Message):
     """Also write the frames, uint8 [F, H, W, 3], beside the file as `<file>.npy`."""
     previews: bool = False
     """Also write a thumbnail and a spritesheet of a video."""
+    live_every_s: float = 0.0
+    """Write a preview of what is being made this often at most; 0: never."""
 
 
 class Run(Message):
@@ -115,6 +117,8 @@ class Progress(Message):
     stage: str
     step: int
     steps: int
+    preview: str | None = None
+    """A file in the run's directory that was just written: a small WebP of what is being made."""
 
 
 class Checkpoint(Message):

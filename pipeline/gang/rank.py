@@ -49,6 +49,7 @@ if TYPE_CHECKING:
     from pipeline.engine import Engine
     from pipeline.parallel.ranks import Ranks
     from pipeline.stages.control import Control
+    from pipeline.stages.live import Live
     from pipeline.stages.snapshot import Resume, Snapshot
 
 log = logging.getLogger("pipeline.gang.rank")
@@ -95,11 +96,19 @@ class Lead:
     outbox: Outbox
     mailbox: Mailbox
     checkpoints: Checkpoints
+    live: Live | None
 
     def progress(self, stage: str, step: int, steps: int) -> None:
-        """Tell the parent where this turn stands."""
+        """Tell the parent where this turn stands, and of a new preview."""
         self.outbox.send(
-            Progress(run_id=self.run_id, item=self.item, stage=stage, step=step, steps=steps)
+            Progress(
+                run_id=self.run_id,
+                item=self.item,
+                stage=stage,
+                step=step,
+                steps=steps,
+                preview=None if self.live is None else self.live.take(),
+            )
         )
 
     def stop_requested(self) -> bool:
@@ -226,8 +235,9 @@ def _run(engine: Engine, ranks: Ranks, run: Run, mailbox: Mailbox, outbox: Outbo
                     }
                 )
             ranks.broadcast_text(turn.model_dump_json())
-            control = Lead(run.run_id, index, tuple(results), outbox, mailbox, checkpoints)
-            outcome, turn_bytes = _take_turn(engine, ranks, turn, control)
+            live = _live(turn)
+            control = Lead(run.run_id, index, tuple(results), outbox, mailbox, checkpoints, live)
+            outcome, turn_bytes = _take_turn(engine, ranks, turn, control, live)
             peak_bytes = max(peak_bytes, turn_bytes)
             if isinstance(outcome, Failed):
                 return outcome
@@ -258,6 +268,14 @@ def _begin(engine: Engine, run: Run, outbox: Outbox) -> Manifest | None:
     return None
 
 
+def _live(turn: Turn) -> Live | None:
+    if not turn.item.live_every_s:
+        return None
+    from pipeline.stages.live import Live
+
+    return Live(Path(turn.directory) / f"{turn.item.file}.live.webp", turn.item.live_every_s)
+
+
 def _follow(engine: Engine, ranks: Ranks) -> None:
     from pipeline.stages.control import Silent
 
@@ -266,7 +284,7 @@ def _follow(engine: Engine, ranks: Ranks) -> None:
 
 
 def _take_turn(
-    engine: Engine, ranks: Ranks, turn: Turn, control: Control
+    engine: Engine, ranks: Ranks, turn: Turn, control: Control, live: Live | None = None
 ) -> tuple[ItemResult | Failed | None, int]:
     """One item, on every rank: its result (on rank 0) or how it failed in step; peak bytes of a rank.
 
@@ -288,6 +306,7 @@ def _take_turn(
             frames_file=frames,
             previews=turn.item.previews,
             resume=_resume(turn),
+            live=live,
         )
     except RequestError as error:
         outcome = Failed(run_id=turn.run_id, code="invalid_request", message=str(error))

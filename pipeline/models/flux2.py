@@ -32,6 +32,7 @@ from pipeline.request import Request
 from pipeline.stages.decoding import Decoding
 from pipeline.stages.denoising import Denoising, Predict
 from pipeline.stages.image import Encode, Encoded, ImageEncoding
+from pipeline.stages.live import Colours
 from pipeline.stages.preparation import LatentPreparation, Schedule, TimestepPreparation
 from pipeline.stages.state import State
 from pipeline.stages.text import TextEncoding
@@ -69,6 +70,7 @@ def load(options: EngineOptions, layout: Layout, ranks: Ranks) -> Model:
     geometry = Geometry(pipe)
     card = make_card(options, card_defaults(pipe, geometry))
     fallbacks = switches.apply(pipe, options, ranks)
+    decode = decoder(pipe, options.vae_tiling, ranks)
     return Model(
         card=card,
         dtype=str(dtype).removeprefix("torch."),
@@ -79,8 +81,13 @@ def load(options: EngineOptions, layout: Layout, ranks: Ranks) -> Model:
             ImageEncoding(_image_encoder(pipe, geometry, ranks.device)),
             LatentPreparation(geometry.latent_shape, ranks.device),
             TimestepPreparation(pipe.scheduler, ranks.device, schedule=_schedule(pipe, geometry)),
-            Denoising(_predictor(pipe, ranks.device), pipe.scheduler, guidance),
-            Decoding(decoder(pipe, options.vae_tiling, ranks), ranks),
+            Denoising(
+                _predictor(pipe, ranks.device),
+                pipe.scheduler,
+                guidance,
+                colours=Colours(decode),
+            ),
+            Decoding(decode, ranks),
         ),
     )
 

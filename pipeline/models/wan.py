@@ -29,6 +29,7 @@ from pipeline.parallel.sharding import shard_mesh
 from pipeline.stages.decoding import Decoding
 from pipeline.stages.denoising import Denoising
 from pipeline.stages.image import ImageEncoding
+from pipeline.stages.live import Colours
 from pipeline.stages.preparation import LatentPreparation, TimestepPreparation
 from pipeline.stages.text import TextEncoding
 from pipeline.stages.validation import InputValidation
@@ -68,6 +69,7 @@ def load(options: EngineOptions, layout: Layout, ranks: Ranks) -> Model:
     cache = StepCache(experts.all, geometry.channels, ranks) if options.step_cache else None
     card = make_card(options, card_defaults(pipe, geometry))
     fallbacks = switches.apply(pipe, options, ranks)
+    decode = decoder(pipe.vae, first, options.vae_tiling, ranks)
     return Model(
         card=card,
         dtype=str(dtype).removeprefix("torch."),
@@ -84,8 +86,9 @@ def load(options: EngineOptions, layout: Layout, ranks: Ranks) -> Model:
                 guidance,
                 scale=experts.scale,
                 cache=cache,
+                colours=Colours(decode),
             ),
-            Decoding(decoder(pipe.vae, first, options.vae_tiling, ranks), ranks),
+            Decoding(decode, ranks),
         ),
     )
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Protocol
 from pipeline.parallel.ranks import Ranks
 
 if TYPE_CHECKING:
+    from pipeline.stages.live import Live, Picture
     from pipeline.stages.snapshot import Snapshot
 
 
@@ -62,9 +63,11 @@ class Silent:
 class Steps:
     """The boundary between two steps, where ranks agree and rank 0 reports."""
 
-    def __init__(self, control: Control, ranks: Ranks) -> None:
+    def __init__(self, control: Control, ranks: Ranks, live: Live | None = None) -> None:
+        """`live`: where rank 0 shows previews, if anybody wants them."""
         self._control = control
         self._ranks = ranks
+        self._live = live
         self._step = 0
         self._take: Callable[[], Snapshot] | None = None
 
@@ -72,6 +75,11 @@ class Steps:
         """Report step `step` of `steps` of `stage`."""
         if self._ranks.rank == 0:
             self._control.progress(stage, step, steps)
+
+    def show(self, picture: Picture) -> None:
+        """Let those who watch see `picture()`, if it is time; the next `done` says that it is there."""
+        if self._live is not None and self._ranks.rank == 0:
+            self._live.show(picture)
 
     def resumed(self, step: int, steps: int, refused: str = "") -> None:
         """Report where the generation goes on."""

@@ -14,6 +14,7 @@ from pipeline.parallel.cfg import Branch, Guidance
 from pipeline.request import Request
 from pipeline.stages import snapshot
 from pipeline.stages.control import NotFinite, Steps
+from pipeline.stages.live import Colours
 from pipeline.stages.stage import Stage
 from pipeline.stages.state import State
 from pipeline.step_cache import StepCache
@@ -41,13 +42,15 @@ class Denoising(Stage):
         *,
         scale: Scale = lambda request, _: request.guidance_scale,
         cache: StepCache | None = None,
+        colours: Colours | None = None,
     ) -> None:
-        """`scheduler` is a diffusers scheduler."""
+        """`scheduler` is a diffusers scheduler of flow matching; `colours` make previews."""
         self._predict = predict
         self._scheduler = scheduler
         self._guidance = guidance
         self._scale = scale
         self._cache = cache
+        self._colours = colours
 
     @override
     def run(self, state: State, steps: Steps) -> None:
@@ -68,6 +71,9 @@ class Denoising(Stage):
                 for branch in self._guidance.branches(scale)
             }
             noise = self._guidance.combine(predictions, scale)
+            if self._colours is not None:
+                sigma = self._scheduler.sigmas[step]
+                steps.show(partial(self._colours.paint, state, noise, sigma))
             state.latent = self._scheduler.step(noise, timestep, state.latent, return_dict=False)[0]
             steps.done(self.name, step + 1, total)
         steps.agree_to_go_on(total, partial(snapshot.take, state, self._scheduler, total))

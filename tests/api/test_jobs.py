@@ -260,6 +260,9 @@ def test_a_stream_tells_every_step_and_ends_with_the_job(
     store.beat(job_id, job.fence, Progress(stage="denoising", step=3, steps=10))
     kind, data = events.next()
     assert (kind, data["stage"], data["step"]) == ("progress", "denoising", 3)
+    store.show_preview(job_id, job.fence, b"webp")
+    image = "data:image/webp;base64,d2VicA=="
+    assert events.next() == ("preview", {"id": job_id, "image": image})
     store.cancel(job_id)
     assert events.next()[1]["status"] == "cancelled"
     assert events.over()

@@ -48,6 +48,8 @@ def test_progress_comes_as_it_happens(page: Page) -> None:
     page.get_by_label("Height in pixels").fill("128")
     card = make(page, "a slow snail", steps=500, length=8)
     expect(card.locator(".standing")).to_contain_text("Denoising")
+    expect(card.locator(".preview")).to_have_js_property("complete", True)
+    assert card.locator(".preview").evaluate("image => image.naturalWidth") > 100
     first = card.locator("progress").evaluate("bar => bar.value")
     page.wait_for_function(
         "([id, first]) => document.querySelector(`[aria-labelledby=${id}] progress`).value > first",
@@ -57,6 +59,7 @@ def test_progress_comes_as_it_happens(page: Page) -> None:
     card.get_by_role("button", name="Cancel").click()
     expect(card.locator(".standing")).to_have_text("Cancelled")
     expect(card.get_by_role("button", name="Try again")).to_be_visible()
+    expect(card.locator(".preview")).to_have_count(0)
 
 
 def test_a_remix_takes_the_words_alone(page: Page) -> None:

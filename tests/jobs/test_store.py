@@ -375,3 +375,17 @@ def test_every_key_lies_under_the_prefix(store: JobStore) -> None:
     keys = list(store.redis.scan_iter())
     assert len(keys) > 10
     assert [key for key in keys if not key.startswith("t:")] == []
+
+
+def test_a_preview_is_the_running_attempts_and_goes_by_itself(
+    store: JobStore, board: Board
+) -> None:
+    job = claimed(store, board)
+    assert store.preview(job) is None
+    store.show_preview(job.id, job.fence, b"webp")
+    assert store.preview(job) == "d2VicA=="
+    assert 0 < int(store.redis.ttl(f"t:preview:{job.id}")) <= 60
+    store.show_preview(job.id, "9-stale", b"late")
+    assert store.preview(job) == "d2VicA=="
+    store.hand_back(job.id, job.fence)
+    assert store.preview(store.get(job.id)) is None, "another attempt begins anew"

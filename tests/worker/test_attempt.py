@@ -81,6 +81,7 @@ class Bench:
             draining=self.draining,
             store_retry_s=store_retry_s,
             pace=Pace(0, 0),
+            preview_s=1.0,
         )
 
     def answers(self, answer: Failed | GangDied) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import io
 import os
 import signal
@@ -127,6 +128,10 @@ def test_progress_reaches_the_record_and_a_cancel_reaches_the_gang(stack: Stack)
     job = stack.wait_denoising(stack.submit(num_inference_steps=500))
     assert job.progress is not None
     assert 1 <= job.progress.step < job.progress.steps == 500
+    wait_for(lambda: stack.store.preview(stack.store.get(job.id)), "a preview")
+    shown = base64.b64decode(stack.store.preview(stack.store.get(job.id)) or "")
+    with Image.open(io.BytesIO(shown)) as preview:
+        assert (preview.format, preview.size) == ("WEBP", (320, 320)), "8x8 latent pixels"
 
     stack.store.cancel(job.id)
     wait_for(lambda: not stack.worker.gang_attempt, "the gang stops", timeout_s=60)

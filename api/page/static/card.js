@@ -48,6 +48,7 @@ export class Card {
     for (const button of this.root.querySelectorAll("[data-does]"))
       button.hidden = !DOES[job.status].includes(button.dataset.does);
     this.problem(job.error ? job.error.message : null);
+    if (!active(job)) this.$(".screen > .preview")?.remove();
     if (job.status === "completed") this.finished();
   }
 
@@ -64,6 +65,17 @@ export class Card {
     const left = this.until === null ? null : Math.max(0, (this.until - performance.now()) / 1000);
     const said = standing(this.job, left);
     if (this.$(".standing").textContent !== said) this.$(".standing").textContent = said;
+  }
+
+  /** What is being made, as far as it is. */
+  preview(image) {
+    if (!active(this.job)) return;
+    let shown = this.$(".screen > .preview");
+    if (!shown) {
+      shown = Object.assign(new Image(), { className: "preview", alt: "" });
+      this.$(".screen").prepend(shown);
+    }
+    shown.src = image;
   }
 
   finished() {

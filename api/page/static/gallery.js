@@ -15,6 +15,7 @@ export class Gallery {
     this.watch = new Watch(api, {
       jobs: () => [...this.cards.values()].map((card) => card.job),
       tell: (job) => this.put(job),
+      show: (id, image) => this.cards.get(id)?.preview(image),
       gone: (id) => this.drop(id),
       look: () => this.look(),
     });

@@ -8,11 +8,11 @@ export const active = (job) => job.status === "queued" || job.status === "in_pro
 
 export class Watch {
   /**
-   * `jobs()` gives those that are known, `tell(job)` and `gone(id)` hear what happens to them, and
-   * `look()` brings what no stream tells.
+   * `jobs()` gives those that are known, `tell(job)`, `show(id, image)` and `gone(id)` hear what
+   * happens to them, and `look()` brings what no stream tells.
    */
-  constructor(api, { jobs, tell, gone, look }) {
-    Object.assign(this, { api, jobs, tell, gone, look });
+  constructor(api, { jobs, tell, show, gone, look }) {
+    Object.assign(this, { api, jobs, tell, show, gone, look });
     this.streams = new Map();
     this.timer = null;
     document.addEventListener("visibilitychange", () => {
@@ -51,6 +51,10 @@ export class Watch {
     let ended = false;
     try {
       for await (const { event, data } of this.api.events(`v1/videos/${id}/events`, stop.signal)) {
+        if (event === "preview") {
+          this.show(data.id, data.image);
+          continue;
+        }
         ended = event === "deleted" || !active(data);
         if (event === "deleted") this.gone(data.id);
         else this.tell(data);
