@@ -173,7 +173,8 @@ class Gang:
             # Its ranks are about to leave: no later run may meet them on the way out.
             casualty = processes.casualty()
             self.kill()
-            if casualty is not None:
+            # What the others then die of is an echo of a rank that had too little memory.
+            if casualty is not None and message.code != "out_of_memory":
                 raise GangDied(casualty)
         return message
 

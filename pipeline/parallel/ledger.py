@@ -67,13 +67,17 @@ class Ledger:
     """This rank's ledger, and the way to the others'."""
 
     def __init__(self, path: Path, rank: int, world_size: int) -> None:
-        """Make the file `path`-rank; those of the others must be there when they are first read."""
+        """Make the file `path`-rank; those of the others must be there when they are first read.
+
+        Raises:
+            OSError: there is no room for it.
+        """
         self.rank = rank
         self.others = tuple(other for other in range(world_size) if other != rank)
         self._path = path
         self._maps: dict[int, mmap.mmap] = {}
-        with self._file(rank).open("wb") as file:
-            file.truncate(_HEAD_BYTES + _LINES * _LINE_BYTES)
+        # Written whole: where a full disk had no room for a page later on, the rank would die of SIGBUS.
+        self._file(rank).write_bytes(bytes(_HEAD_BYTES + _LINES * _LINE_BYTES))
         self._own = self._map(rank)
 
     @contextmanager

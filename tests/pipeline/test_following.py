@@ -87,7 +87,6 @@ def fail_and_go_on(ranks: Ranks, model: Path, folder: Path, fault: Fault) -> tup
         Fault(Layout(ulysses=2), (1,)),
         Fault(Layout(ulysses=2), (0, 1)),
         Fault(Layout(ring=2), (1,)),
-        Fault(Layout(cfg=2), (1,)),
         Fault(Layout(tp=2), (0,)),
         Fault(Layout(cfg=2, ulysses=2), (3,)),
         Fault(Layout(ring=2, ulysses=2), (1, 2)),
