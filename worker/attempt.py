@@ -365,7 +365,14 @@ class Attempt:
             case protocol.Checkpoint():
                 kept.put(news)
             case protocol.Resumed():
-                log.info("goes on", item=news.item, step=news.step, refused=news.refused)
+                log.info(
+                    "goes on" if not news.refused else "begins anew",
+                    job=self._job.id,
+                    attempt=self._job.fence,
+                    item=news.item,
+                    step=news.step,
+                    refused=news.refused,
+                )
                 if news.refused and not news.item:
                     kept.begin_anew()
                 self._held.resumed = Resumed(

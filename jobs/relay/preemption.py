@@ -41,8 +41,8 @@ class Preemption:
         for model in {worker.info.model for worker in workers} - free.keys():
             if not self._board.highest_waiting(model):
                 continue  # nobody waits above the lowest priority, which every job has at least
-            attempts = [w.gang_attempt for w in workers if w.info.model == model and w.gang_attempt]
-            looks = [look for attempt in attempts if (look := self._running(attempt))]
+            busy = [w for w in workers if w.info.model == model and w.info.state == "ready"]
+            looks = [look for w in busy if (look := self._running(w.gang_attempt))]
             job = choose(looks, longer_than_s=self._longer_than_s, now=time.time())
             if job is not None and self._board.preempt(job):
                 _log.info("makes room for a higher priority", job=job.id, attempt=job.fence)

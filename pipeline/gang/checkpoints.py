@@ -21,6 +21,10 @@ if TYPE_CHECKING:
 log = logging.getLogger("pipeline.gang.checkpoints")
 
 
+_WAITING = 2
+"""Snapshots held in memory: one that is written, and the next."""
+
+
 @dataclass(frozen=True)
 class _Taken:
     item: int
@@ -50,6 +54,7 @@ class Checkpoints:
         """Item and step of the last checkpoint."""
         self._number = 0
         self._usable = True
+        self._room = threading.Semaphore(_WAITING)
         self._taken: queue.SimpleQueue[_Taken | None] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
 
@@ -78,14 +83,10 @@ class Checkpoints:
         nothing_new = place in (self._last, (0, 0))
         if nothing_new or not self._usable or not (asked or self._is_due(item, step)):
             return False
-        try:
-            snapshot = take()
-        except TypeError as error:
-            log.warning("%s: no checkpoints: %s", self._run.run_id, error)
-            self._usable = False
-            return False
-        if not snapshot.finite:
-            log.warning("%s: no checkpoint of a latent that is not finite", self._run.run_id)
+        if not self._room.acquire(blocking=asked):
+            return False  # the disk is slower than they come
+        if (snapshot := self._snapshot(take)) is None:
+            self._room.release()
             return False
         self._last, self._since_s = place, self._clock()
         if self._thread is None:
@@ -93,6 +94,18 @@ class Checkpoints:
             self._thread.start()
         self._taken.put(_Taken(item, snapshot, results))
         return True
+
+    def _snapshot(self, take: Callable[[], Snapshot]) -> Snapshot | None:
+        try:
+            snapshot = take()
+        except TypeError as error:
+            log.warning("%s: no checkpoints: %s", self._run.run_id, error)
+            self._usable = False
+            return None
+        if not snapshot.finite:
+            log.warning("%s: no checkpoint of a latent that is not finite", self._run.run_id)
+            return None
+        return snapshot
 
     def close(self) -> None:
         """Return once what was taken is written and told."""
@@ -115,6 +128,7 @@ class Checkpoints:
                 self._write(taken)
             except OSError as error:
                 log.warning("%s: a checkpoint is not written: %s", self._run.run_id, error)
+            self._room.release()
 
     def _write(self, taken: _Taken) -> None:
         run, snapshot = self._run, taken.snapshot

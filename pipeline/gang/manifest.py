@@ -74,13 +74,14 @@ def read(run: Run, origin: Origin) -> Manifest:
     """The manifest that the run shall go on from.
 
     Raises:
-        OSError: it cannot be read.
-        ValueError: it is damaged, or was made elsewhere or for something else, in words.
+        ValueError: it cannot be read, is damaged, or was made elsewhere or for something else: in words
+            that name no path of this machine.
     """
     directory = Path(run.directory)
-    text = (directory / f"{run.resume}.json").read_text()
     try:
-        manifest = Manifest.model_validate_json(text)
+        manifest = Manifest.model_validate_json((directory / f"{run.resume}.json").read_text())
+    except OSError as error:
+        raise ValueError(f"its manifest cannot be read: {type(error).__name__}") from error
     except ValueError:
         raise ValueError("its manifest is damaged, or of another version") from None
     if difference := origin.differs_from(manifest.origin):

@@ -260,7 +260,7 @@ def _begin(engine: Engine, run: Run, outbox: Outbox) -> Manifest | None:
         return None
     try:
         return manifest.read(run, engine.origin)
-    except (OSError, ValueError) as error:
+    except ValueError as error:
         refused = _first_line(error)
     log.warning("%s: begins anew: %s", run.run_id, refused)
     steps = run.items[0].request.num_inference_steps

@@ -91,7 +91,7 @@ class Denoising(Stage):
         total, refused = len(state.timesteps), ""
         try:
             put_back = snapshot.load(state.resume, state, self._scheduler)
-        except (OSError, ValueError) as error:
+        except ValueError as error:
             refused = str(error)
         if refused := steps.first(refused):
             steps.resumed(0, total, refused)

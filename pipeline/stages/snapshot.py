@@ -85,8 +85,7 @@ def load(resume: Resume, state: State, scheduler: Any) -> Callable[[], None]:
         scheduler: of the kind that the snapshot was taken of.
 
     Raises:
-        OSError: its file cannot be read.
-        ValueError: it does not fit.
+        ValueError: its file cannot be read or does not fit: in words that name no path of this machine.
     """
     try:
         tensors = load_file(resume.file)
@@ -95,6 +94,8 @@ def load(resume: Resume, state: State, scheduler: Any) -> Callable[[], None]:
             name: _found(value, tensors, getattr(scheduler, name, None), state.latent.device)
             for name, value in resume.scheduler.items()
         }
+    except OSError as error:
+        raise ValueError(f"its file cannot be read: {type(error).__name__}") from error
     except (SafetensorError, KeyError) as error:
         raise ValueError(f"its file is damaged: {error}") from error
     if (latent.shape, latent.dtype) != (state.latent.shape, state.latent.dtype):

@@ -74,6 +74,9 @@ def test_nothing_is_left_of_them_once_the_job_has_ended(store: JobStore, board: 
 
     assert store.get(job.id).checkpoint is None
     assert f"{job.id}/checkpoints/" in noted(store)
+    store.redis.delete("t:sweep")
+    assert not store.checkpoint(job.id, job.fence, checkpoint(job, 2))
+    assert noted(store) == {f"{job.id}/checkpoints/"}, "with the outputs that came with it"
     plain = claimed(store, board, store.submit(making.job()))
     store.complete(plain.id, plain.fence, [], making.usage())
     assert f"{plain.id}/checkpoints/" not in noted(store), "most jobs have none to look for"

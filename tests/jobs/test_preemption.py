@@ -64,7 +64,9 @@ def test_it_is_handed_back_without_a_failure_and_goes_on_behind_the_other(
     assert store.beat(again.id, again.fence) is Hold.HELD, "asked was the attempt before"
 
 
-@pytest.mark.parametrize("why", ["same priority", "short", "off", "free gang", "on its way"])
+@pytest.mark.parametrize(
+    "why", ["same priority", "short", "off", "free gang", "on its way", "drained"]
+)
 def test_who_need_not_make_room_is_not_asked(
     store: JobStore, board: Board, workers: Workers, asked: Any, why: str
 ) -> None:
@@ -74,6 +76,9 @@ def test_who_need_not_make_room_is_not_asked(
         workers.announce(making.worker("w2"))
     if why == "on its way":
         board.release("tiny", 1)
+    if why == "drained":  # its gang would take no other job
+        workers.announce(making.worker("w1"))
+        store.scripts("drain", "w1", "finish")
 
     bound_s = {"short": 1000.0, "off": 0.0}.get(why, 60.0)
     assert asked(long, longer_than_s=bound_s) == []

@@ -230,7 +230,7 @@ def test_one_is_left_every_so_many_steps_and_none_at_the_very_beginning(case: Ca
     [
         ("other version", "versions: "),
         ("other request", "another request"),
-        ("no manifest", "No such file"),
+        ("no manifest", "its manifest cannot be read: FileNotFoundError"),
         ("finished output missing", "of its finished outputs 1 is missing"),
         ("tensors cut short", "damaged"),
     ],
