@@ -90,7 +90,9 @@ def theirs(
     pipe.to(ranks.device)
     pipe.set_progress_bar_config(disable=True)
     ulysses = ContextParallelConfig(ulysses_degree=ranks.world_size)
-    pipe.transformer.enable_parallelism(config=ulysses)
+    # It takes the rank modulo the accelerators, also on a CPU, which has none.
+    with mock.patch.object(torch.accelerator, "device_count", ranks.platform.count):
+        pipe.transformer.enable_parallelism(config=ulysses)
     ends: list[float] = []
 
     def note(_pipe: Any, _step: int, _timestep: Any, kept: dict[str, Any]) -> dict[str, Any]:

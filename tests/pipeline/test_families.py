@@ -41,6 +41,18 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
 
 EVERY_ATTENTION = ["wan-i2v", "wan-ti2v-image", "flux2-base-i2i"]
 
+EVERY_MODEL = [
+    "wan-i2v",
+    "wan-a14b",
+    "wan-a14b-i2v",
+    "wan-ti2v-image",
+    "flux2-base-i2i",
+    "flux2-distilled-t2i",
+]
+
+BFLOAT16 = 0.03
+"""How far bfloat16 may move a latent in the mean, of the latent's mean size: twice the most seen."""
+
 TOLERANCE = 2e-5
 """As in test_parity: float32 rounding over 4 steps, on a latent whose values are about 1."""
 
@@ -217,18 +229,18 @@ def test_sharded_weights_make_the_same_latent(
         assert np.abs(latent - alone(case)).max() < TOLERANCE
 
 
-@pytest.mark.parametrize("case", EVERY_ATTENTION)
-def test_bfloat16_makes_a_latent_of_the_same_kind(
+@pytest.mark.parametrize("case", EVERY_MODEL)
+def test_bfloat16_drifts_within_its_bound(
     rank_pools: Pools, place: Place, alone: Alone, case: str
 ) -> None:
-    """8 bits of mantissa through random weights and 4 steps: alike, not equal."""
+    """8 bits of mantissa through random weights and 4 steps: alike, not equal (docs/TUNING.md)."""
     model, params = CASES[case]
     options = {"dtype": "bfloat16"}
     path = place.models / model
     latent = rank_pools(1).one(made_with, path, params, place.inputs, options)
     assert latent.dtype == np.float32
-    correlation = np.corrcoef(latent.flatten(), alone(case).flatten())[0, 1]
-    assert correlation > 0.98
+    apart = np.abs(latent - alone(case))
+    assert 0 < apart.mean() < BFLOAT16 * np.abs(alone(case)).mean()
 
 
 def latents(
