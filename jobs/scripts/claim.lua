@@ -1,21 +1,23 @@
 -- queued -> in_progress. (id, release, worker, nonce) -> record, or false: refused.
--- A worker whose gang computes something else, or that is drained, returns the job to the order. It wakes nobody: were the
--- free gang's worker deaf, relay and claim would chase each other.
+-- A worker whose gang computes something else or is not ready, or that is drained, returns the job to
+-- the order: the release was meant for another's gang, whoever got the message. It wakes nobody: were
+-- the free gang's worker deaf, relay and claim would chase each other.
 local id, release, worker, nonce = ARGV[3], ARGV[4], ARGV[5], ARGV[6]
 local job = read(id)
 if not job then return false end
 if holds(job, job.attempt .. '-' .. nonce) then return whole(id) end
 if call('HGET', key('released'), id) ~= release .. ' ' .. job.model then return false end
-if call('HEXISTS', key('gangs'), worker) == 1 or call('HEXISTS', key('drains'), worker) == 1 then
+local announced = call('GET', key('worker', worker))
+local info = announced and cjson.decode(announced) or {state = 'ready', devices = {}}
+if info.state ~= 'ready' or call('HEXISTS', key('gangs'), worker) == 1
+  or call('HEXISTS', key('drains'), worker) == 1 then
   put_back(job)
   return false
 end
-local info = call('GET', key('worker', worker))
-local devices = info and cjson.decode(info).devices or {}
 local attempt = tonumber(job.attempt) + 1
 write(job, {
   state = 'in_progress', attempt = attempt, fence = attempt .. '-' .. nonce, beat = 0,
-  worker = worker, started_at = unix_now(), gang_size = math.max(1, #devices),
+  worker = worker, started_at = unix_now(), gang_size = math.max(1, #info.devices),
 })
 erase(job, 'progress', 'error', 'resumed')
 count_queued(job, -1)

@@ -12,6 +12,7 @@ from jobs.record import Job, JobError, Progress, new_id
 from jobs.relay.board import Board
 from jobs.states import State
 from jobs.store import JobStore
+from jobs.workers import Workers
 from tests.fixtures.waiting import wait_for
 from tests.jobs import making
 
@@ -197,6 +198,24 @@ def test_a_busy_gang_claims_nothing_until_it_is_free(store: JobStore) -> None:
     attempt = f"{other}/{second.fence}"
     assert store.redis.hget("t:gangs", "w1") == attempt
     assert store.redis.smembers("t:held:w1") == {attempt}
+
+
+@pytest.mark.parametrize("state", ["starting", "unhealthy", "draining"])
+def test_a_gang_that_is_not_ready_leaves_the_job_to_one_that_is(
+    store: JobStore, state: str
+) -> None:
+    """Its worker hears the message all the same: a job waited there for a gang to load (chaos found)."""
+    board, workers = Board(store, "me"), Workers(store)
+    board.lead(600)
+    workers.announce(making.worker("w1", state=state))
+    workers.announce(making.worker("w2"))
+    job_id, number = released(store, board)
+    assert store.claim(job_id, number, "w1") is None
+    assert board.released() == frozenset()
+    (release,) = board.release("tiny", 1)
+    job = store.claim(job_id, release.number, "w2")
+    assert job is not None
+    assert job.attempt == 1
 
 
 def test_an_old_attempts_end_leaves_the_next_one_of_the_same_worker_alone(store: JobStore) -> None:
