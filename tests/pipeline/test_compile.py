@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from pipeline.options import EngineOptions
 from pipeline.parallel.ranks import Ranks
 from tests.fixtures.ranks import RankPool
 from tests.pipeline import engines
+from tests.pipeline.test_memory import on_fake_device
 
 Pools = Callable[[int], RankPool]
 
@@ -41,6 +43,32 @@ def test_compiled_blocks_drift_by_rounding_only(
     assert none == 0
     assert graphs > 0
     # The latent drifts by 1.6e-5 of 4 here (pytorch#145213): it may tip a pixel's rounding.
+    assert np.abs(eager.astype(int) - compiled).max() <= 1
+
+
+def frames_offloaded(
+    ranks: Ranks, model: Path, folder: Path, compiled: bool
+) -> tuple[NDArray[np.uint8], int]:
+    """The same of a transformer that comes block by block to a fake device, some steps foretold."""
+    from torch._dynamo.utils import counters
+
+    counters.clear()
+    options = {"dit_cpu_offload": True, "step_cache": True, "enable_torch_compile": compiled}
+    with mock.patch("pipeline.compile.has_triton", return_value=True):
+        engine = engines.load(on_fake_device(ranks), model, Layout(), **options)
+    raw = folder / "raw.npy"
+    request = engines.request_for(engine, num_inference_steps=8, fidelity="bounded")
+    engine.generate(request, folder / "output", engines.Recorder(), frames_file=raw)
+    return np.load(raw), counters["stats"]["unique_graphs"]
+
+
+def test_compiled_blocks_may_be_offloaded_and_skipped(
+    rank_pools: Pools, tiny_wan: Path, tmp_path: Path
+) -> None:
+    pool = rank_pools(1)
+    eager, none = pool.one(frames_offloaded, tiny_wan, tmp_path, False)
+    compiled, graphs = pool.one(frames_offloaded, tiny_wan, tmp_path, True)
+    assert (none, graphs > 0) == (0, True)
     assert np.abs(eager.astype(int) - compiled).max() <= 1
 
 
