@@ -16,6 +16,7 @@ from pipeline.options import EngineOptions
 from tests.fixtures.redis import RedisServer
 from tests.fixtures.waiting import wait_for
 from tests.jobs import making
+from tests.worker.test_presence import READY
 from worker.beat import Beat
 from worker.intake import Intake
 from worker.presence import Presence
@@ -37,7 +38,7 @@ class Bench:
         """A job that this worker has."""
         board = Board(self.store, token="me")
         assert board.lead(600)
-        self.presence.announce()
+        self.presence.ready(READY, restarts=0)  # only then may it claim
         job = self.store.submit(making.job(**changes))  # type: ignore[arg-type]
         (release,) = board.release("tiny", 1)
         claimed = self.store.claim(job.id, release.number, self.presence.id)
