@@ -283,8 +283,8 @@ local function finish(job, state, now)
   call('ZREM', key('deadlines'), job.id)
   tally(job, 'estimate', -tonumber(job.estimate or 0))
   count('jobs ' .. state .. ' ' .. job.model)
-  -- A worker that died while it stored its first checkpoint has told nobody.
-  if job.checkpoint or tonumber(job.attempt) > 1 then
+  -- Whoever stored a checkpoint and could not point to it, dead or cut off from here, has told nobody.
+  if tonumber(job.attempt) > 0 then
     call('ZADD', key('sweep'), now + SWEEP_GRACE_S, job.id .. '/checkpoints/')
     erase(job, 'checkpoint')
   end

@@ -77,9 +77,18 @@ def test_nothing_is_left_of_them_once_the_job_has_ended(store: JobStore, board: 
     store.redis.delete("t:sweep")
     assert not store.checkpoint(job.id, job.fence, checkpoint(job, 2))
     assert noted(store) == {f"{job.id}/checkpoints/"}, "with the outputs that came with it"
-    plain = claimed(store, board, store.submit(making.job()))
-    store.complete(plain.id, plain.fence, [], making.usage())
-    assert f"{plain.id}/checkpoints/" not in noted(store), "most jobs have none to look for"
+
+
+def test_what_was_stored_and_never_pointed_to_is_swept_with_the_job(
+    store: JobStore, board: Board
+) -> None:
+    """An attempt whose checkpoint was stored while Redis was away may complete itself (chaos found it)."""
+    cut_off = claimed(store, board, store.submit(making.job()))
+    store.complete(cut_off.id, cut_off.fence, [], making.usage())
+    assert f"{cut_off.id}/checkpoints/" in noted(store)
+    never_run = store.submit(making.job()).id
+    store.cancel(never_run)
+    assert f"{never_run}/checkpoints/" not in noted(store)
 
 
 def test_a_beat_says_where_the_attempt_went_on_and_the_next_attempt_forgets_it(
