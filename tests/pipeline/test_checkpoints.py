@@ -56,7 +56,7 @@ def perform(
     ranks: Ranks, place: tuple[Path, Layout], directory: Path, parent: Parent, more: dict[str, Any]
 ) -> list[Message] | None:
     """What rank 0 says of a run of two outputs on a gang that has just started."""
-    from pipeline.gang import rank
+    from pipeline.gang import lead, rank
 
     bounded = more.pop("bounded", False)
     engine = engines.load(ranks, *place, step_cache=bounded)
@@ -72,7 +72,7 @@ def perform(
         for seed in (1, 2)
     )
     run = Run(run_id="r", directory=str(directory), items=items, **more)
-    answer = rank._run(engine, ranks, run, parent, parent)  # type: ignore[arg-type]
+    answer = lead._run(engine, ranks, run, parent, parent)  # type: ignore[arg-type]
     ranks.broadcast_text("")
     return [*parent.heard, answer]
 
@@ -296,12 +296,12 @@ def lost_to_nan(ranks: Ranks, model: Path, folder: Path) -> int:
     denoising._predict = lambda state, step, branch: (
         predict(state, step, branch) * (torch.nan if step else 1)
     )
-    from pipeline.gang import rank
+    from pipeline.gang import lead
 
     parent = Parent()
     item = RunItem(request=engines.request_for(engine, num_inference_steps=4), file="1")
     run = Run(run_id="r", directory=str(folder), items=(item,), checkpoint_steps=2)
-    answer = rank._run(engine, ranks, run, parent, parent)  # type: ignore[arg-type]
+    answer = lead._run(engine, ranks, run, parent, parent)  # type: ignore[arg-type]
     assert isinstance(answer, Failed)
     assert "not finite" in answer.message
     return sum(isinstance(message, Checkpoint) for message in parent.heard)

@@ -58,7 +58,7 @@ def live(model: str) -> list[Any]:
 def fail_and_go_on(ranks: Ranks, model: Path, folder: Path, fault: Fault) -> tuple[Any, bool]:
     """How a turn ends in which a rank runs out of memory, and whether the next is as the one before."""
     from pipeline.gang.protocol import RunItem
-    from pipeline.gang.rank import Turn, _take_turn
+    from pipeline.gang.turn import Turn, take_turn
     from pipeline.stages.control import Silent
 
     engine = engines.load(ranks, model, fault.layout, vae_tiling="on" if fault.tiles else "off")
@@ -70,12 +70,12 @@ def fail_and_go_on(ranks: Ranks, model: Path, folder: Path, fault: Fault) -> tup
     control = Silent()
 
     def make() -> Any:
-        _take_turn(engine, ranks, turn, control)
+        take_turn(engine, ranks, turn, control)
         return np.load(folder / "clip.mp4.npy") if ranks.rank == 0 else None
 
     before = make()
     hooks = fault.happen() if ranks.rank in fault.ranks else []
-    failed, _ = _take_turn(engine, ranks, turn, control)
+    failed, _ = take_turn(engine, ranks, turn, control)
     for hook in hooks:
         hook.remove()
     return failed, np.array_equal(make(), before)
