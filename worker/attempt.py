@@ -17,49 +17,28 @@ from typing import TypeVar
 
 import structlog
 
-from jobs.artifacts import ArtifactStore, StoredFile
-from jobs.errors import NotFound, StorageUnavailable, StoreUnavailable
-from jobs.inputs import input_key
+from jobs.artifacts import ArtifactStore
+from jobs.errors import NotFound, StoreUnavailable
 from jobs.record import Artifact, Job, JobError, Progress, Resumed, Usage
 from jobs.states import State
 from jobs.store import JobStore
 from pipeline.gang import protocol
 from pipeline.gang.gang import GangDied
-from pipeline.request import INPUTS
 from worker import checkpoints
 from worker.beat import Beat, Held
 from worker.checkpoints import Checkpoints, Damaged, Pace
+from worker.endings import HandedBack, Lost, TryFailed
 from worker.supervisor import Supervisor
 from worker.timeline import Timeline
+from worker.transfers import Transfers
 
 log = structlog.get_logger()
 
-STORAGE_BACKOFF_S = (0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 30.0)
-LOOK_S = 0.25
-"""How soon one who waits for the storage sees that this worker is leaving."""
 STORE_BACKOFF_S = 0.5
 SETTLE_S = 30.0
 """How long a try that ended early waits for its last checkpoint to be stored."""
 
 T = TypeVar("T")
-
-
-class Lost(Exception):
-    """The job was cancelled, deleted or given to another worker."""
-
-
-class HandedBack(Exception):
-    """This worker is leaving: the job goes back unharmed."""
-
-
-class TryFailed(Exception):
-    """The try failed."""
-
-    def __init__(self, error: JobError, *, again: bool) -> None:
-        """`again`: another try may do better."""
-        super().__init__(f"{error.code}: {error.message}")
-        self.error = error
-        self.again = again
 
 
 class Attempt:
@@ -91,27 +70,14 @@ class Attempt:
         self._beat = beat
         self._supervisor = supervisor
         self._draining = draining
-        self._store_retry_s = store_retry_s
         self._preview_s = preview_s
         self.timeline = Timeline()
         """Where it was when, so far."""
         self._pace = pace
-
-    def fetch(self, directory: Path) -> None:
-        """Copy the job's input images into `directory`, where the gang looks for them.
-
-        Raises:
-            Lost, HandedBack, TryFailed: it came to nothing.
-        """
-        names = self._job.request.images
-        if not names:
-            return
-        folder = directory / INPUTS
-        folder.mkdir()
-        for index, name in enumerate(names):
-            self._note("fetching", index, len(names))
-            key = input_key(self._job.id, name)
-            self._patiently("fetch", key, partial(self._download, key, folder / name))
+        self.transfers = Transfers(
+            held, artifacts, draining=draining, store_retry_s=store_retry_s, note=self._note
+        )
+        """What it fetches before the run, and stores after it."""
 
     def run(self, directory: Path) -> protocol.Done:
         """Generate on the gang into `directory`; the gang is free again when this returns.
@@ -180,7 +146,7 @@ class Attempt:
             return ""
         self._note("fetching", 0, 1)
         try:
-            checkpoints.fetch(checkpoint, directory, self._fetch_file)
+            checkpoints.fetch(checkpoint, directory, self.transfers.fetch_file)
         except (Damaged, NotFound) as error:
             log.warning("begins anew: the checkpoint is of no use", error=str(error))
             self._held.resumed = Resumed(
@@ -188,52 +154,6 @@ class Attempt:
             )
             return ""
         return checkpoints.RESUME
-
-    def store(self, done: protocol.Done, directory: Path) -> tuple[Artifact, ...]:
-        """Upload what the run made into `directory`, each file for as long as it takes, within bounds.
-
-        Raises:
-            Lost, HandedBack, TryFailed: it came to nothing.
-        """
-        results = done.results
-        artifacts = []
-        for index, result in enumerate(results):
-            self._note("storing", index, len(results))
-            key = f"jobs/{self._job.id}/{self._job.fence}/{result.file}"
-            path = directory / result.file
-            stored = self._put(key, path, result.content_type)
-            whole = Artifact(
-                kind=result.content_type.partition("/")[0],
-                key=key,
-                content_type=result.content_type,
-                size_bytes=stored.size_bytes,
-                sha256=stored.sha256,
-                width=result.width,
-                height=result.height,
-                num_frames=result.num_frames,
-                fps=result.fps,
-                seed=result.seed,
-            )
-            artifacts += [whole, *(self._store_beside(whole, side, path) for side in result.beside)]
-        self._note("storing", len(results), len(results))
-        return tuple(artifacts)
-
-    def _store_beside(self, whole: Artifact, side: protocol.SideFile, path: Path) -> Artifact:
-        """Upload a picture of the output `whole`, which lies at `path`."""
-        key = f"{whole.key.rpartition('/')[0]}/{side.file}"
-        stored = self._put(key, path.with_name(side.file), side.content_type)
-        return whole.model_copy(
-            update={
-                "kind": side.kind,
-                "key": key,
-                "content_type": side.content_type,
-                "size_bytes": stored.size_bytes,
-                "sha256": stored.sha256,
-                "width": side.width,
-                "height": side.height,
-                "num_frames": 1,
-            }
-        )
 
     def complete(
         self, done: protocol.Done, artifacts: tuple[Artifact, ...], *, devices: int
@@ -292,58 +212,6 @@ class Attempt:
     def _gang_free(self) -> None:
         job = self._job
         persist(lambda: self._store.gang_free(self._worker_id, job.id, job.fence))
-
-    def _put(self, key: str, path: Path, content_type: str) -> StoredFile:
-        return self._patiently("store", key, lambda: self._artifacts.put(key, path, content_type))
-
-    def _download(self, key: str, path: Path) -> None:
-        try:
-            self._read(key, path)
-        except NotFound as error:
-            failure = JobError(code="input_missing", message=f"the input image {path.name} is gone")
-            raise TryFailed(failure, again=False) from error
-
-    def _fetch_file(self, key: str, path: Path) -> None:
-        self._patiently("fetch", key, partial(self._read, key, path))
-
-    def _read(self, key: str, path: Path) -> None:
-        with closing(self._artifacts.read(key)) as chunks, path.open("wb") as file:
-            file.writelines(chunks)
-
-    def _patiently(self, doing: str, key: str, act: Callable[[], T]) -> T:
-        """Do something with the artifact store, over an outage of at most `store_retry_s`.
-
-        What it refuses (a wrong secret) is waited for too: somebody may mend it meanwhile.
-        """
-        ends = time.monotonic() + self._store_retry_s
-        failures = 0
-        while not self._held.lost.is_set():
-            try:
-                return act()
-            except StorageUnavailable as error:
-                # Its text is for the log: it names the bucket and what is wrong with it.
-                log.warning(f"cannot {doing} yet", key=key, error=str(error))
-                left_s = ends - time.monotonic()
-                if left_s <= 0:
-                    message = f"the storage was away for {self._store_retry_s:g} s"
-                    failure = JobError(code=error.code, message=message)
-                    raise TryFailed(failure, again=False) from error
-            delay_s = STORAGE_BACKOFF_S[min(failures, len(STORAGE_BACKOFF_S) - 1)]
-            self._pause(min(delay_s, left_s))
-            failures += 1
-        raise Lost
-
-    def _pause(self, delay_s: float) -> None:
-        """Wait; less when the job is lost.
-
-        Raises:
-            HandedBack: this worker is leaving.
-        """
-        ends = time.monotonic() + delay_s
-        while (left_s := ends - time.monotonic()) > 0 and not self._held.lost.is_set():
-            if self._draining.is_set():
-                raise HandedBack
-            self._held.lost.wait(min(left_s, LOOK_S))
 
     def _still_ours(self) -> None:
         if self._held.lost.is_set():

@@ -23,10 +23,11 @@ from jobs.record import Job, JobError
 from jobs.states import State
 from jobs.store import JobStore
 from jobs.tracing import OFF, Tracing
-from worker.attempt import Attempt, HandedBack, Lost, TryFailed, persist
+from worker.attempt import Attempt, persist
 from worker.attempts import Attempts
 from worker.beat import Beat
 from worker.checkpoints import Pace
+from worker.endings import HandedBack, Lost, TryFailed
 from worker.presence import Presence
 from worker.supervisor import Supervisor
 from worker.telling import tell
@@ -94,9 +95,9 @@ class Worker:
     def _try(self, attempt: Attempt, job: Job) -> None:
         try:
             with self.attempts.directory(job) as directory:
-                attempt.fetch(directory)
+                attempt.transfers.fetch(directory)
                 done = attempt.run(directory)
-                artifacts = attempt.store(done, directory)
+                artifacts = attempt.transfers.store(done, directory)
             attempt.complete(done, artifacts, devices=self.devices)
         except Lost:
             attempt.let_go()
