@@ -22,7 +22,7 @@ from jobs.inputs import put_inputs
 from jobs.outlook import Look
 from jobs.record import Job, new_id
 from jobs.states import State
-from jobs.store import Once
+from jobs.submission import Once
 from jobs.webhooks import check_webhook_url
 from pipeline.limits import RequestError
 from pipeline.request import Request

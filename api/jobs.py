@@ -19,8 +19,8 @@ from api.streams import JobStream
 from jobs.errors import Conflict, NotFound
 from jobs.inputs import get_inputs
 from jobs.outlook import Look
+from jobs.reader import Filter
 from jobs.states import State
-from jobs.store import Filter
 from pipeline.request import check, parse
 
 

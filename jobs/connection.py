@@ -159,3 +159,8 @@ def _copies(settings: Settings) -> tuple[str | int, ...] | None:
 def pairs(flat: list[str]) -> dict[str, str]:
     """A hash as HGETALL gives it inside a script."""
     return dict(zip(flat[::2], flat[1::2], strict=True))
+
+
+def argument(value: object) -> str:
+    """A value as scripts are told it; None: the empty text."""
+    return "" if value is None else str(value)

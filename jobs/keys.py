@@ -23,7 +23,8 @@ from jobs.errors import NotFound
 from jobs.held import Held
 from jobs.settings import check_rate
 from jobs.states import State
-from jobs.store import JobStore, Quota
+from jobs.store import JobStore
+from jobs.submission import Quota
 
 _KEY = re.compile(r"rk_([0-7][0-9A-HJKMNP-TV-Z]{25})_([A-Za-z0-9_-]{43})")
 

@@ -12,7 +12,7 @@ import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from jobs.connection import Scripts
+from jobs.connection import Scripts, pairs
 from jobs.errors import NotFound, StoreUnavailable
 from jobs.outlook import Look, Standing
 from jobs.record import decode
@@ -83,3 +83,9 @@ def standing(found: Sequence[str]) -> Standing:
         owners=int(owners),
         pace_s=float(pace_s) if pace_s else None,
     )
+
+
+def look_of(found: Sequence[list[str]]) -> Look:
+    """What the scripts tell of a job: its record, then its place."""
+    record, place = found
+    return Look(decode(pairs(record)), standing(place))

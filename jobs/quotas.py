@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from jobs.connection import translated
+from jobs.connection import argument, translated
 from jobs.errors import NotFound
 from jobs.keys import ApiKey, Keys
 from jobs.reports import QuotaReport, QuotasReport
@@ -57,7 +57,7 @@ class Quotas:
             NotFound: no such key.
         """
         changes = limits.model_dump(exclude_unset=True)
-        flat = ["" if part is None else str(part) for change in changes.items() for part in change]
+        flat = [argument(part) for change in changes.items() for part in change]
         if not self._store.scripts("limit_key", owner, *flat):
             raise NotFound(f"no key {owner!r}")
         return self.show(owner)

@@ -7,36 +7,20 @@ and is the only way a state changes; `jobs/scripts/prelude.lua` lists the keys.
 from __future__ import annotations
 
 import base64
-import dataclasses
 import json
 import threading
-import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from enum import IntEnum
 from types import MappingProxyType
-from typing import Literal, Self, cast
 
-import redis
 from pydantic import TypeAdapter
-from redis.client import PubSub
-from ulid import ULID
 
-from jobs import connection
-from jobs.connection import Scripts, pairs, translated
+from jobs.connection import argument, pairs, translated
 from jobs.cost import work_units
-from jobs.errors import (
-    Conflict,
-    KeyReused,
-    NotFound,
-    OverBudget,
-    QueueFull,
-    RushesError,
-    StorageUnavailable,
-    StoreUnavailable,
-)
-from jobs.looks import Looks, standing
+from jobs.errors import Conflict, NotFound, StoreUnavailable
+from jobs.looks import look_of
 from jobs.outlook import Look
+from jobs.reader import JobReader
 from jobs.record import (
     Artifact,
     Checkpoint,
@@ -49,54 +33,10 @@ from jobs.record import (
     encode,
     new_nonce,
 )
-from jobs.settings import Settings
 from jobs.states import State
+from jobs.submission import NO_QUOTA, Once, Quota, refusal
 
 _ARTIFACTS = TypeAdapter(tuple[Artifact, ...])
-
-
-@dataclass(frozen=True)
-class Page:
-    """A part of an owner's jobs."""
-
-    looks: tuple[Look, ...]
-    has_more: bool
-
-    @property
-    def jobs(self) -> tuple[Job, ...]:
-        """The records alone."""
-        return tuple(look.job for look in self.looks)
-
-
-@dataclass(frozen=True)
-class Filter:
-    """Which of an owner's jobs a list has; None: all."""
-
-    kind: str | None = None
-    status: State | None = None
-    model: str | None = None
-    created_after: float | None = None
-    """Unix seconds; jobs of that very moment are left out."""
-    created_before: float | None = None
-
-
-@dataclass(frozen=True)
-class Once:
-    """An idempotency key of the owner's, and what it stands for."""
-
-    key: str
-    """A digest of what the client sent."""
-    body: str
-    """A digest of what the client asked for."""
-
-
-@dataclass(frozen=True)
-class Quota:
-    """What an owner may have; None: no limit."""
-
-    max_queued: int | None = None
-    daily_device_s: float | None = None
-    """Device-seconds that end on one UTC day, the estimates of its live jobs included."""
 
 
 class Hold(IntEnum):
@@ -109,42 +49,11 @@ class Hold(IntEnum):
     """One of higher priority waits: leave a checkpoint and hand it back."""
 
 
-EVERYTHING = Filter()
-NO_QUOTA = Quota()
-
-
-class JobStore:
-    """The durable jobs.
+class JobStore(JobReader):
+    """The durable jobs, to look at and to move on.
 
     Every method raises `StoreUnavailable` when Redis does not answer or refuses writes.
-
-    Args:
-        redis: a client that decodes responses; `connect` makes one.
     """
-
-    def __init__(self, redis: redis.Redis, settings: Settings) -> None:
-        self.redis = redis
-        self.settings = settings
-        self.scripts = Scripts(redis, settings)
-        self._looks = Looks(self.scripts)
-
-    @classmethod
-    def connect(cls, settings: Settings) -> Self:
-        """Open `settings.redis_url`; nothing is sent yet.
-
-        Raises:
-            SettingsError: no or a malformed RUSHES_REDIS_URL.
-        """
-        return cls(connection.connect(settings), settings)
-
-    def key(self, *parts: str) -> str:
-        """A key under the prefix."""
-        return self.settings.redis_prefix + ":".join(parts)
-
-    def ping(self) -> None:
-        """Return when Redis answers."""
-        with translated():
-            self.redis.ping()
 
     # What clients do -----------------------------------------------------------------------------
 
@@ -174,78 +83,18 @@ class JobStore:
             job.model,
             once.key if once else "",
             once.body if once else "",
-            _text(quota.max_queued),
-            _text(quota.daily_device_s and round(1000 * quota.daily_device_s)),
+            argument(quota.max_queued),
+            argument(quota.daily_device_s and round(1000 * quota.daily_device_s)),
             "1" if job.request.images else "",
             *fields,
         )
         if answer != "ok":
-            raise _refusal(answer, rest, self.settings.max_queued, quota)
-        return _look(rest)
+            raise refusal(answer, rest, self.settings.max_queued, quota)
+        return look_of(rest)
 
     def expect_inputs(self, job_id: str) -> None:
         """Input images of a job to come are about to be stored: swept, unless it is submitted soon."""
         self.scripts("expect_inputs", job_id)
-
-    def get(self, job_id: str, *, owner: str | None = None) -> Job:
-        """The record.
-
-        Raises:
-            NotFound: no such job, or not `owner`'s.
-        """
-        with translated():
-            fields = cast("dict[str, str]", self.redis.hgetall(self.key("job", job_id)))
-        if not fields or (owner is not None and fields["owner"] != owner):
-            raise NotFound(f"no job {job_id!r}")
-        return decode(fields)
-
-    def look(self, job_id: str, *, owner: str | None = None) -> Look:
-        """The record, and where the job stands.
-
-        Raises:
-            NotFound: no such job, or not `owner`'s.
-        """
-        return self._looks(job_id, owner or "")
-
-    def preview(self, job: Job) -> str | None:
-        """The last preview of a running job's attempt, a WebP in base64; None: there is none."""
-        with translated():
-            found = cast("str | None", self.redis.get(self.key("preview", job.id)))
-        fence, _, image = (found or "").partition(" ")
-        return image if fence == job.fence and image else None
-
-    def queued(self) -> int:
-        """How many jobs wait, all owners and models together."""
-        with translated():
-            return int(self.redis.get(self.key("queued")) or 0)
-
-    def list(
-        self,
-        owner: str,
-        *,
-        after: str | None = None,
-        limit: int = 20,
-        order: Literal["asc", "desc"] = "desc",
-        only: Filter = EVERYTHING,
-    ) -> Page:
-        """An owner's jobs by creation, newest first unless `order` is asc, from behind job `after`.
-
-        A deleted `after` still marks its place, by the time in its id.
-
-        Raises:
-            NotFound: `after` is no job id.
-        """
-        wanted = [_text(value) for value in dataclasses.astuple(only)]
-        behind = after or ""
-        time_s = _created_at(behind) if behind else 0.0
-        looks: list[Look] = []
-        while True:
-            left = limit + 1 - len(looks)
-            behind, *found = self.scripts("page", owner, behind, time_s, left, order, *wanted)
-            looks += map(_look, found)
-            if len(looks) > limit or not behind:
-                return Page(tuple(looks[:limit]), len(looks) > limit)
-            time_s = _created_at(behind)
 
     def cancel(self, job_id: str, *, owner: str | None = None) -> Job:
         """Cancel a live job; one that is cancelled already is given back as it is.
@@ -371,10 +220,6 @@ class JobStore:
             except StoreUnavailable:
                 stop.wait(0.5)
 
-    def pubsub(self) -> PubSub:
-        """A connection of its own that hears what the scripts publish; close it."""
-        return PubSub(self.redis.connection_pool)
-
     def _listen(self, stop: threading.Event) -> Iterator[str]:
         with translated(), self.pubsub() as channel:
             channel.subscribe(self.key("cancels"))
@@ -382,40 +227,3 @@ class JobStore:
                 message = channel.get_message(timeout=0.5)
                 if message is not None and message["type"] == "message":
                     yield message["data"]
-
-
-def _text(value: object) -> str:
-    return "" if value is None else str(value)
-
-
-def _look(found: Sequence[list[str]]) -> Look:
-    record, place = found
-    return Look(decode(pairs(record)), standing(place))
-
-
-def _refusal(answer: str, rest: Sequence[str], max_queued: int, quota: Quota) -> RushesError:
-    match answer:
-        case "full":
-            return QueueFull(f"{max_queued} jobs wait already; try again later")
-        case "owner full":
-            return QueueFull(f"{quota.max_queued} of your jobs wait already; try again later")
-        case "budget":
-            left_s = 86400 - int(time.time()) % 86400
-            return OverBudget(
-                f"{float(rest[0]) / 1000:.0f} of your {quota.daily_device_s:g} device-seconds of this day "
-                "are left, too few for this job",
-                retry_after_s=left_s,
-            )
-        case "deleted":
-            return KeyReused("the job of this Idempotency-Key was deleted: use a new key")
-        case "late":
-            return StorageUnavailable("the input images were not stored in time")
-    return KeyReused("this Idempotency-Key was used with another body: use a new key")
-
-
-def _created_at(job_id: str) -> float:
-    """Unix seconds, from the ULID in the id."""
-    try:
-        return ULID.from_str(job_id.partition("_")[2]).timestamp
-    except ValueError:
-        raise NotFound(f"no job {job_id!r}") from None

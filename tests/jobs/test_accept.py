@@ -10,7 +10,8 @@ from jobs.outlook import eta_s
 from jobs.record import JobError, Progress
 from jobs.relay.board import Board
 from jobs.states import State
-from jobs.store import JobStore, Once, Quota
+from jobs.store import JobStore
+from jobs.submission import Once, Quota
 from jobs.workers import Workers
 from tests.jobs import making
 
