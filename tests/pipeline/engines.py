@@ -101,12 +101,18 @@ def latent_of(
 
 def oracle(ranks: Ranks, model: Path, params: dict[str, Any]) -> NDArray[np.uint8]:
     """The frames of diffusers' own pipeline for the same request, uint8 [F, H, W, 3]."""
-    import torch
     from diffusers import WanPipeline
 
     request = request_for(load(ranks, model, Layout()), **params)
     pipe = WanPipeline.from_pretrained(model)
     pipe.set_progress_bar_config(disable=True)
+    return frames_of(pipe, request)
+
+
+def frames_of(pipe: Any, request: Request, **more: Any) -> NDArray[np.uint8]:
+    """The frames that a Wan pipeline of diffusers makes, uint8 [F, H, W, 3]; `more` goes to its call."""
+    import torch
+
     output = pipe(
         prompt=request.prompt,
         negative_prompt=request.negative_prompt,
@@ -117,6 +123,7 @@ def oracle(ranks: Ranks, model: Path, params: dict[str, Any]) -> NDArray[np.uint
         guidance_scale=request.guidance_scale,
         generator=torch.Generator().manual_seed(request.seed),
         output_type="np",
+        **more,
     )
     pixels: NDArray[np.uint8] = (output.frames[0] * 255).round().astype(np.uint8)
     return pixels

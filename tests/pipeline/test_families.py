@@ -92,7 +92,6 @@ def place(tiny_families: Path, tmp_path_factory: pytest.TempPathFactory) -> Plac
 
 def oracle(ranks: Ranks, model: Path, folder: Path, params: dict[str, Any]) -> NDArray[np.uint8]:
     """The frames of diffusers' own pipeline for the same request, uint8 [F, H, W, 3]."""
-    import torch
     from diffusers import DiffusionPipeline, Flux2KleinPipeline, WanImageToVideoPipeline
 
     request = engines.request_for(engines.load(ranks, model, Layout()), **params)
@@ -107,20 +106,7 @@ def oracle(ranks: Ranks, model: Path, folder: Path, params: dict[str, Any]) -> N
         more["image"] = images[0]
     if request.guidance_scale_2 is not None:
         more["guidance_scale_2"] = request.guidance_scale_2
-    output = pipe(
-        prompt=request.prompt,
-        negative_prompt=request.negative_prompt,
-        height=request.height,
-        width=request.width,
-        num_frames=request.num_frames,
-        num_inference_steps=request.num_inference_steps,
-        guidance_scale=request.guidance_scale,
-        generator=torch.Generator().manual_seed(request.seed),
-        output_type="np",
-        **more,
-    )
-    pixels: NDArray[np.uint8] = (output.frames[0] * 255).round().astype(np.uint8)
-    return pixels
+    return engines.frames_of(pipe, request, **more)
 
 
 def _flux2(pipe: Any, request: Request, images: Sequence[Image.Image]) -> NDArray[np.uint8]:
