@@ -171,7 +171,7 @@ class Gang:
             raise
         if isinstance(message, Failed) and message.fatal:
             # Its ranks are about to leave: no later run may meet them on the way out.
-            casualty = processes.casualty()
+            casualty = processes.casualty(_KILL_S)
             self.kill()
             # What the others then die of is an echo of a rank that had too little memory.
             if casualty is not None and message.code != "out_of_memory":

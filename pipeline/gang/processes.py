@@ -14,6 +14,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +24,7 @@ from pipeline.options import Device
 
 _LIBRARIES = {"debug": "info", "warning": "error", "error": "critical"}
 """What transformers and diffusers may say at our log level; else warnings."""
+_LOOK_S = 0.01
 
 
 @dataclass(frozen=True)
@@ -105,18 +107,31 @@ class RankProcesses:
         self._reason = self._reason or reason
         self._signal_all()
 
-    def casualty(self) -> str | None:
-        """A rank that a signal has ended, in words: what the others then say is only an echo."""
+    def casualty(self, timeout_s: float) -> str | None:
+        """A rank that a signal has ended, in words: what the others then say is only an echo.
+
+        A dying process closes its sockets, of which the others die in turn, before it is seen to be
+        dead: so one that has ended is waited for.
+        """
+        ends = time.monotonic() + timeout_s
+        while True:
+            codes = [self._code(process) for process in self._processes]
+            for rank, code in enumerate(codes):
+                if code is not None and code < 0:
+                    return describe(rank, code)
+            if any(code is not None for code in codes) or time.monotonic() > ends:
+                return None
+            time.sleep(_LOOK_S)
+
+    def _code(self, process: subprocess.Popen[bytes]) -> int | None:
+        """How it ended, without reaping it; None: it has not."""
         with self._lock:
-            for rank, process in enumerate(self._processes):
-                if process.returncode is None:
-                    peek = os.WEXITED | os.WNOHANG | os.WNOWAIT
-                    end = os.waitid(os.P_PID, process.pid, peek)
-                    if end is not None and end.si_code in (os.CLD_KILLED, os.CLD_DUMPED):
-                        return describe(rank, -end.si_status)
-                elif process.returncode < 0:
-                    return describe(rank, process.returncode)
-        return None
+            if process.returncode is not None:
+                return process.returncode
+            end = os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+        if end is None:
+            return None
+        return end.si_status if end.si_code == os.CLD_EXITED else -end.si_status
 
     def join(self, timeout_s: float) -> bool:
         """Wait until every rank is gone and reaped; False: some are still there."""

@@ -54,7 +54,7 @@ def test_every_output_starts_from_the_image(generator: DiffGenerator) -> None:
     [
         ("nowhere.png", "image cannot be read: No such file or directory, got 'nowhere.png'"),
         (3.5, "image must be a path, a PIL image or uint8"),
-        ([PIXELS, PIXELS], "image may be at most 1 of them, got 2"),
+        ([PIXELS, PIXELS], "image may be given at most 1 times with wan_ti2v, got 2"),
     ],
 )
 def test_what_is_no_image_is_refused_before_anything_runs(
