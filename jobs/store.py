@@ -163,7 +163,8 @@ class JobStore(JobReader):
         """The gang has stopped computing this attempt, though it may still have to be stored.
 
         Call it after every run, a cancelled or refused one too, and once more when an attempt that was
-        taken from its worker is over: nothing else frees what it holds there.
+        taken from its worker is over: nothing else frees what it holds there, and sweeps what it stored
+        late.
         """
         self.scripts("gang_free", worker_id, job_id, fence)
 

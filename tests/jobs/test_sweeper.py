@@ -2,6 +2,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from jobs.artifacts import ArtifactStore, open_artifacts
 from jobs.errors import NotFound, StorageUnavailable
 from jobs.relay.board import Board
@@ -52,6 +54,46 @@ def test_files_of_ended_attempts_go_and_committed_ones_stay(
     sweeper.sweep()
     assert [there(artifacts, key) for key in keys] == [False, False]
     assert store.redis.zcard("t:sweep") == 0
+
+
+@pytest.mark.parametrize("taken", ["delete", "cancel", "lose"])
+def test_what_a_fenced_out_worker_stores_late_goes_too(
+    store: JobStore, board: Board, workers: Workers, tmp_path: Path, taken: str
+) -> None:
+    artifacts = open_artifacts(making.settings("redis://none", home=tmp_path / "home"))
+    sweeper = Sweeper(board, workers, artifacts, lambda: True)
+
+    def sweep_all() -> None:
+        for files in store.redis.zrange("t:sweep", 0, -1):
+            store.redis.zadd("t:sweep", {str(files): 1.0})
+        sweeper.sweep()
+
+    job = store.submit(making.job())
+    (release,) = board.release("tiny", 1)
+    claimed = store.claim(job.id, release.number, "w1")
+    assert claimed is not None
+    if taken == "lose":
+        (running,) = board.running()
+        board.lose(running)
+    else:
+        getattr(store, taken)(job.id)
+    sweep_all()
+    late = stored(artifacts, tmp_path, f"jobs/{job.id}/{claimed.fence}/video.mp4")
+    store.gang_free("w1", job.id, claimed.fence)
+    sweep_all()
+    assert not there(artifacts, late)
+
+
+def test_a_gang_that_is_free_late_leaves_what_its_job_was_completed_with(
+    store: JobStore, board: Board
+) -> None:
+    job = store.submit(making.job())
+    (release,) = board.release("tiny", 1)
+    claimed = store.claim(job.id, release.number, "w1")
+    assert claimed is not None
+    store.complete(job.id, claimed.fence, [], making.usage())
+    store.gang_free("w1", job.id, claimed.fence)
+    assert store.redis.zscore("t:sweep", f"{job.id}/{claimed.fence}/") is None
 
 
 def test_a_store_that_does_not_answer_is_asked_again(
