@@ -140,17 +140,23 @@ class Workers:
 
     def withdraw(self, worker_id: str) -> None:
         """Say goodbye: what the worker still holds, should it have died, goes by its jobs' beats."""
+        key = self._store.key
         with translated():
-            self._redis.delete(self._store.key("worker", worker_id))
+            pipe = self._redis.pipeline()
+            pipe.delete(key("worker", worker_id))
+            pipe.hdel(key("drains"), worker_id)
+            pipe.execute()
         self.forget(worker_id)
 
     def withdraw_all(self) -> None:
         """Withdraw every worker; only for who knows that none can live."""
         for worker_id in self._ids():
             self.withdraw(worker_id)
+        with translated():
+            self._redis.delete(self._store.key("drains"))
 
     def forget(self, worker_id: str) -> None:
-        """Drop what a worker left behind, unless it announces itself again."""
+        """Drop what a worker left behind, but its drain, unless it announces itself again."""
         self._store.scripts("forget_worker", worker_id)
 
     def live(self) -> tuple[LiveWorker, ...]:

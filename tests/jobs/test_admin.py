@@ -75,6 +75,32 @@ def test_a_drain_ends_with_its_worker(store: JobStore, workers: Workers, admin: 
         admin.drain("w2", hand_back=True)
 
 
+def test_a_drain_outlasts_a_pause_of_its_worker(
+    store: JobStore, board: Board, workers: Workers, admin: Admin
+) -> None:
+    workers.announce(making.worker("w1"))
+    admin.drain("w1", hand_back=False)
+    store.redis.delete("t:worker:w1")  # as when it was paused for longer than its lease
+    workers.forget("w1")
+    assert workers.gone() == ()
+    assert workers.announce(making.worker("w1")), "it is told again"
+    job = store.submit(making.job())
+    (release,) = board.release("tiny", 1)
+    assert store.claim(job.id, release.number, "w1") is None
+
+
+def test_drains_of_workers_that_died_go_with_the_next_start(
+    store: JobStore, workers: Workers, admin: Admin
+) -> None:
+    for worker_id in ("w1", "w2"):
+        workers.announce(making.worker(worker_id))
+        admin.drain(worker_id, hand_back=False)
+    store.redis.delete("t:worker:w1")
+    workers.forget("w1")
+    workers.withdraw_all()
+    assert store.redis.exists("t:drains") == 0
+
+
 def test_only_a_running_job_is_requeued(
     store: JobStore, board: Board, workers: Workers, admin: Admin
 ) -> None:
