@@ -62,6 +62,10 @@ def read(url: str) -> Address:
     scheme, _, rest = url.partition("://")
     if scheme not in _SENTINEL_SCHEMES:
         options = parse_url(url)  # type: ignore[no-untyped-call]
+        db = urlsplit(url).path.removeprefix("/")
+        if scheme != "unix" and db and not db.isdecimal():
+            # redis-py would take database 0.
+            raise ValueError("after the server it must read nothing or /db, a number")
         tls = options.pop("connection_class", None) is redis.SSLConnection
         return Address(url, options, tls)
     parts = urlsplit(f"//{rest}")

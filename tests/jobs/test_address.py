@@ -12,6 +12,19 @@ def test_one_server_is_as_redis_py_reads_it() -> None:
     assert address.broker_url == "redis://me:hush@h:6380/1"
 
 
+@pytest.mark.parametrize(
+    ("url", "db"),
+    [
+        ("redis://h", None),
+        ("redis://h/", None),
+        ("redis://h/2", 2),
+        ("unix:///run/redis.sock", None),
+    ],
+)
+def test_the_database_is_a_number_or_left_out(url: str, db: int | None) -> None:
+    assert read(url).options.get("db") == db
+
+
 @pytest.mark.parametrize("scheme", ["sentinel", "redis+sentinel"])
 def test_sentinels_are_told_from_the_servers_that_they_watch(scheme: str) -> None:
     address = read(SENTINELS.replace("redis+sentinel", scheme))
@@ -44,6 +57,10 @@ def test_certificates_are_checked_unless_one_says_otherwise() -> None:
     ("url", "words"),
     [
         ("localhost:6379", "must specify one of the following schemes"),
+        ("redis://h/notdb", "/db, a number"),
+        ("rediss://h/-1", "/db, a number"),
+        ("redis://h/1/2", "/db, a number"),
+        ("redis://h/x?db=1", "/db, a number"),
         ("sentinel://a:1", "must read /service"),
         ("sentinel://a:1/jobs/x", "must read /service"),
         ("sentinel://a:1,/jobs", "each Sentinel must read"),
