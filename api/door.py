@@ -10,7 +10,7 @@ from flask import Flask, Request, g, request
 
 from api.headers import allowed_origins
 from jobs.errors import BadKey, Forbidden
-from jobs.exposure import is_open
+from jobs.exposure import is_loopback, is_open
 from jobs.keys import Keys, Rights
 from jobs.settings import Settings
 
@@ -45,6 +45,7 @@ class Door:
         if request.path.startswith(_GUARDED) and request.method != "OPTIONS":
             g.caller = self.caller(request)
             if g.caller.owner == ANONYMOUS:
+                self._refuse_other_names(request)
                 self._refuse_strangers(request)
             structlog.contextvars.bind_contextvars(owner=g.caller.owner)
             if job_id := (request.view_args or {}).get("job_id"):
@@ -67,6 +68,26 @@ class Door:
         if key is None:
             raise BadKey("this API key is not known here, or was revoked")
         return Caller(key.id, key, key.id)
+
+    def _refuse_other_names(self, asking: Request) -> None:
+        """Keep out pages whose own name was made to resolve to loopback (DNS rebinding).
+
+        To a browser such a page is of our origin, so that the Host it names is all that tells.
+
+        Raises:
+            Forbidden: the Host is neither loopback nor that of RUSHES_PUBLIC_URL.
+        """
+        if self._settings.open:
+            return
+        try:
+            name = urlsplit(f"//{asking.host}").hostname or ""
+        except ValueError:  # brackets around what is no address
+            name = ""
+        if not is_loopback(name) and name != urlsplit(self._settings.public_url or "").hostname:
+            raise Forbidden(
+                "without API keys the service answers only to loopback names and to the one in "
+                "RUSHES_PUBLIC_URL; make a key with `rushes keys create NAME` to use another"
+            )
 
     def _refuse_strangers(self, asking: Request) -> None:
         """Keep pages of other origins from making jobs: a form needs no preflight, nor here a key.

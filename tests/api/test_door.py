@@ -61,6 +61,34 @@ def test_without_keys_a_page_of_another_origin_makes_no_jobs(
     assert Door(named, store, artifacts).create(stranger).status_code == 200
 
 
+@pytest.mark.parametrize(
+    "host", ["evil.example", "evil.example:30000", "[evil", "127.0.0.1.nip.io"]
+)
+def test_without_keys_no_other_name_leads_here(door: Door, host: str) -> None:
+    rebound = {"host": host, "origin": f"http://{host}"}
+    for method, path in (("POST", "/v1/videos"), ("GET", "/v1/videos"), ("GET", "/metrics")):
+        answer = door.client.open(path, method=method, headers=rebound)
+        assert answer.status_code == 403, path
+        assert answer.get_json()["error"]["code"] == "forbidden"
+
+
+def test_with_a_key_any_name_leads_here(door: Door) -> None:
+    rebound = door.key() | {"host": "gpu-7.example"}
+    assert door.client.get("/v1/videos", headers=rebound).status_code == 200
+
+
+def test_without_keys_loopback_and_the_public_name_lead_here(
+    settings: Settings, store: JobStore, artifacts: ArtifactStore
+) -> None:
+    named = settings.model_copy(update={"public_url": "https://Video.example:8443/here"})
+    client = Door(named, store, artifacts).client
+    for host in ("localhost:1", "127.0.0.1", "127.0.0.1:30000", "[::1]:30000", "video.example"):
+        assert client.get("/v1/videos", headers={"host": host}).status_code == 200, host
+    told = settings.model_copy(update={"open": True})
+    client = Door(told, store, artifacts).client
+    assert client.get("/v1/videos", headers={"host": "gpu-7"}).status_code == 200
+
+
 def test_without_keys_nobody_is_served_beyond_loopback_unless_told(
     settings: Settings, store: JobStore, artifacts: ArtifactStore
 ) -> None:

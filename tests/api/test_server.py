@@ -83,7 +83,7 @@ def test_streams_hold_connections_and_no_threads(
 ) -> None:
     announce(workers)
     job_id = httpx.post(f"{server.url}/v1/videos", json={"prompt": "x"}).json()["id"]
-    request = f"GET /v1/videos/{job_id}/events HTTP/1.1\r\nHost: x\r\n\r\n".encode()
+    request = f"GET /v1/videos/{job_id}/events HTTP/1.1\r\nHost: localhost\r\n\r\n".encode()
     streams = [socket.create_connection(("127.0.0.1", settings.port)) for _ in range(200)]
     try:
         for stream in streams:
