@@ -9,11 +9,15 @@ from __future__ import annotations
 import fcntl
 import os
 import shutil
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from jobs.record import Job
+
+ROOM_BYTES = 64 << 20
+"""What a disk that works has room for: less than that is soon full of one job's files."""
 
 
 class Attempts:
@@ -41,6 +45,18 @@ class Attempts:
             yield directory
         finally:
             shutil.rmtree(directory, ignore_errors=True)
+
+    def probe(self) -> None:
+        """Write as an attempt would, and leave nothing.
+
+        Raises:
+            OSError: the disk is full, broken, read-only or gone.
+        """
+        with tempfile.TemporaryFile(dir=self.folder) as file:
+            os.posix_fallocate(file.fileno(), 0, ROOM_BYTES)
+            file.write(b"probe")
+            file.flush()
+            os.fsync(file.fileno())
 
     def close(self) -> None:
         """Remove the folder. Closing twice is nothing."""

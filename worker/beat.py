@@ -124,7 +124,8 @@ class Beat:
             if time.monotonic() - announced >= self._settings.beat_s:
                 announced = time.monotonic()
                 self._presence.announce()
-                self._intake.keep(open_=not self._presence.drained)
+                presence = self._presence
+                self._intake.keep(open_=presence.disk_usable and not presence.drained)
             self._stopping.wait(PACE_S)
             self._news.wait(max(0.0, self._settings.beat_s - PACE_S))
             self._news.clear()

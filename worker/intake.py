@@ -1,6 +1,6 @@
-"""Whether this worker listens to its queue: not while it is drained.
+"""Whether this worker listens to its queue: not while it is drained or its disk fails.
 
-A drained worker's claims are refused anyway; but a message that it takes is one that a free worker then
+Such a worker's claims are refused anyway; but a message that it takes is one that a free worker then
 gets only with the relay's next look.
 """
 
@@ -43,4 +43,4 @@ class Intake:
             return
         if done:
             self._open = open_
-            log.info("takes jobs again" if open_ else "drained: takes no more jobs")
+            log.info("takes jobs again" if open_ else "takes no more jobs")

@@ -32,6 +32,7 @@ from worker.attempts import Attempts
 from worker.beat import Beat
 from worker.checkpoints import Pace
 from worker.control import take_over
+from worker.disk import Disk
 from worker.drain import Leave, drain
 from worker.intake import Intake
 from worker.presence import Presence
@@ -155,6 +156,7 @@ def _build(
             Intake(app, presence.node, queue_name(options.name)),
         ),
         attempts=attempts,
+        disk=Disk(attempts, presence),
         devices=num_gpus,
         store_retry_s=settings.store_retry_s,
         pace=Pace(settings.checkpoint_steps, settings.checkpoint_s),

@@ -28,6 +28,8 @@ class Presence:
         self._sending = threading.Lock()
         self.drained = False
         """Whether an admin wants it to take no more jobs, as the last announcement was told."""
+        self.disk_usable = True
+        """Whether attempts can write their files; while not, it is unhealthy whatever its gang is."""
         self._info = WorkerInfo(
             id=f"worker_{ULID()}",
             host=socket.gethostname(),
@@ -56,7 +58,7 @@ class Presence:
 
     @property
     def state(self) -> str:
-        """starting, ready, unhealthy or draining."""
+        """Its gang's: starting, ready, unhealthy or draining."""
         return self._info.state
 
     def ready(self, ready: Ready, *, restarts: int) -> None:
@@ -81,11 +83,19 @@ class Presence:
         """The gang takes no job for now; from `draining` there is no way back."""
         self._change(state=state)
 
+    def note_disk(self, *, usable: bool) -> None:
+        """Say whether attempts can write their files: without that it takes no job."""
+        self.disk_usable = usable
+        self.announce()
+
     def announce(self) -> None:
         """Say it again. An unreachable store will hear it with the next beat."""
         with self._sending:
+            info = self._info
+            if not self.disk_usable and info.state != "draining":
+                info = info.model_copy(update={"state": "unhealthy"})
             try:
-                self.drained = self._workers.announce(self._info)
+                self.drained = self._workers.announce(info)
             except StoreUnavailable as error:
                 log.warning("cannot announce this worker", error=str(error))
 

@@ -27,6 +27,7 @@ from worker.attempt import Attempt, persist
 from worker.attempts import Attempts
 from worker.beat import Beat
 from worker.checkpoints import Pace
+from worker.disk import Disk
 from worker.endings import HandedBack, Lost, TryFailed
 from worker.presence import Presence
 from worker.supervisor import Supervisor
@@ -50,6 +51,7 @@ class Worker:
     supervisor: Supervisor
     beat: Beat
     attempts: Attempts
+    disk: Disk
     devices: int
     """The gang's."""
     store_retry_s: float
@@ -115,6 +117,11 @@ class Worker:
             ended = TryFailed(failure, again=True)
         else:
             return
+        # Asked only now that the job's own files are gone: one that fills a sound disk has failed.
+        if ended.again and self.disk.fails():
+            log.warning("not the job's fault", code=ended.error.code, message=ended.error.message)
+            attempt.hand_back()
+            raise Ignore("handed back: this worker's disk fails")
         if attempt.end(ended) is State.FAILED:
             raise JobFailed(str(ended))
         raise Ignore("to be tried again")

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import resource
 from pathlib import Path
 
+import pytest
+
 from tests.jobs import making
-from worker.attempts import Attempts
+from worker.attempts import ROOM_BYTES, Attempts
 
 
 def test_an_attempt_has_a_folder_of_its_own_while_it_lasts(tmp_path: Path) -> None:
@@ -33,3 +36,21 @@ def test_a_new_worker_sweeps_after_dead_ones_and_leaves_the_living_alone(tmp_pat
     assert {path.name for path in (tmp_path / "attempts").iterdir()} == {"worker_1", "worker_2"}
     living.close()
     newcomer.close()
+
+
+def test_a_probe_writes_as_an_attempt_would_and_leaves_nothing(tmp_path: Path) -> None:
+    attempts = Attempts(tmp_path, "worker_1")
+
+    attempts.probe()
+    assert list(attempts.folder.iterdir()) == []
+
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (ROOM_BYTES - 1, hard))  # no room, for this process
+    try:
+        with pytest.raises(OSError, match="File too large"):
+            attempts.probe()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    attempts.close()
+    with pytest.raises(OSError, match="No such file or directory"):
+        attempts.probe()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from unittest.mock import Mock
+from unittest.mock import Mock, call
 
 from jobs.record import Job, Progress
 from jobs.relay.board import Board
@@ -146,3 +146,13 @@ def test_a_store_that_is_away_means_nothing(redis_server: RedisServer) -> None:
             wait_for(lambda: bench.store.get(job.id).beat > beat, "it beats again")
             assert not held.lost.is_set()
             bench.supervisor.cancel.assert_not_called()
+
+
+def test_a_worker_listens_to_its_queue_only_while_its_disk_works(redis_url: str) -> None:
+    with beating(making.settings(redis_url, beat_s=0.3)) as bench:
+        keep = bench.intake.keep
+        wait_for(lambda: keep.call_args == call(open_=True), "it listens")
+        bench.presence.note_disk(usable=False)
+        wait_for(lambda: keep.call_args == call(open_=False), "it does not")
+        bench.presence.note_disk(usable=True)
+        wait_for(lambda: keep.call_args == call(open_=True), "it listens again")

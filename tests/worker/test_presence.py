@@ -51,6 +51,26 @@ def test_who_leaves_does_not_come_back(redis_url: str) -> None:
     assert worker.info.state == presence.state == "draining"
 
 
+def test_a_disk_that_fails_outweighs_a_gang_that_is_ready(redis_url: str) -> None:
+    workers = Workers(JobStore.connect(making.settings(redis_url)))
+    presence = Presence(workers, OPTIONS, slots=2)
+
+    def told() -> str:
+        (worker,) = workers.live()
+        return worker.info.state
+
+    presence.note_disk(usable=False)
+    presence.ready(READY, restarts=0)
+    assert (told(), presence.state) == ("unhealthy", "ready")
+
+    presence.note_disk(usable=True)
+    assert told() == "ready"
+
+    presence.note_disk(usable=False)
+    presence.enter("draining")
+    assert told() == "draining"
+
+
 def test_a_store_that_is_away_hears_it_later() -> None:
     nowhere = Workers(JobStore.connect(making.settings("redis://127.0.0.1:1/0")))
     presence = Presence(nowhere, OPTIONS, slots=2)
