@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 from contextlib import suppress
 from typing import Any
@@ -63,7 +64,10 @@ class _Server(BaseApplication):  # type: ignore[misc]  # gunicorn has no types
 
     def load(self) -> Flask:
         # After the fork: no connection is ever shared between processes.
-        return build(self._settings)
+        app = build(self._settings)
+        gc.collect()
+        gc.freeze()  # what is loaded stays: each full collection would look through it again
+        return app
 
 
 def _options(settings: Settings) -> dict[str, Any]:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 
 from jobs.connection import Scripts, pairs
 from jobs.errors import NotFound, StoreUnavailable
@@ -21,13 +20,24 @@ MOST = 100
 """Looks of one round trip: they hold Redis for about two milliseconds."""
 
 
-@dataclass
 class _Ask:
-    job_id: str
-    owner: str
-    answer: tuple[str, Sequence[str]] | None = None
-    error: StoreUnavailable | None = None
-    done: threading.Event = field(default_factory=threading.Event)
+    """One look that is wanted."""
+
+    def __init__(self, job_id: str, owner: str) -> None:
+        self.job_id = job_id
+        self.owner = owner
+        self.answered = False
+        self.answer: tuple[str, Sequence[str]] | None = None
+        self.error: StoreUnavailable | None = None
+        self._woken = threading.Lock()  # lighter than an Event, which is made of three
+        self._woken.acquire()
+
+    def wait(self) -> None:
+        """Until it is woken, which happens once: it is answered, or its turn to ask has come."""
+        self._woken.acquire()
+
+    def wake(self) -> None:
+        self._woken.release()
 
 
 class Looks:
@@ -36,8 +46,8 @@ class Looks:
     def __init__(self, scripts: Scripts) -> None:
         self._scripts = scripts
         self._asks: list[_Ask] = []
+        self._asking = False
         self._list = threading.Lock()
-        self._turn = threading.Lock()
 
     def __call__(self, job_id: str, owner: str = "") -> Look:
         """The record, and where the job stands; with an owner, only that owner's.
@@ -49,10 +59,11 @@ class Looks:
         ask = _Ask(job_id, owner)
         with self._list:
             self._asks.append(ask)
-        while not ask.done.is_set():
-            with self._turn:  # whoever gets it asks for everybody who came meanwhile
-                if not ask.done.is_set():
-                    self._ask_next()
+            others_turn, self._asking = self._asking, True
+        if others_turn:
+            ask.wait()
+        if not ask.answered:
+            self._ask_for_all(ask)
         if ask.error is not None:
             raise ask.error
         if ask.answer is None:
@@ -60,7 +71,8 @@ class Looks:
         text, place = ask.answer
         return Look(decode(json.loads(text)), standing(place))
 
-    def _ask_next(self) -> None:
+    def _ask_for_all(self, own: _Ask) -> None:
+        """For everybody who came meanwhile; `own` is the oldest. Then it is the next one's turn."""
         with self._list:
             asks, self._asks = self._asks[:MOST], self._asks[MOST:]
         try:
@@ -71,8 +83,15 @@ class Looks:
             for ask in asks:
                 ask.error = error
         finally:
+            with self._list:
+                successor = self._asks[0] if self._asks else None
+                self._asking = successor is not None
             for ask in asks:
-                ask.done.set()
+                ask.answered = True
+                if ask is not own:
+                    ask.wake()
+            if successor is not None:
+                successor.wake()
 
 
 def standing(found: Sequence[str]) -> Standing:
