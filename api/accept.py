@@ -46,7 +46,7 @@ def accept(
 
     `body` is what the client sent, validated: its options are the job's, and an idempotency key stands
     for all of it. `images` gives those that `wanted` names; it is asked once the caller's rate allows
-    a job.
+    a job. A request that repeats an idempotency key is given the first one's job, uncounted.
 
     Raises:
         RequestError: a priority beyond the caller's right, a webhook that may not be called, an image
@@ -60,6 +60,8 @@ def accept(
         raise RequestError("priority", body.priority, f"may be at most {most} with this key")
     url, events = _webhook(parts, who, body, kind)
     once = _once(body, kind, remixed_from or retry_of)
+    if once is not None and (before := parts.store.accepted(who.owner, once)):
+        return _noted(before, "job was there")
     _count(parts, who)
     job = Job(
         id=new_id(kind),
@@ -81,7 +83,10 @@ def accept(
     if wanted.images:
         put_inputs(parts.store, parts.artifacts, job.id, images())
     look = parts.store.accept(job, once=once, quota=who.rights.quota)
-    event = "job accepted" if look.job.id == job.id else "job was there"
+    return _noted(look, "job accepted" if look.job.id == job.id else "job was there")
+
+
+def _noted(look: Look, event: str) -> Look:
     span_of_request().note({"job.id": look.job.id})
     _log.info(event, job=look.job.id, model=look.job.model)
     return look

@@ -21,7 +21,11 @@ def blueprint(parts: Parts) -> Blueprint:
     """The routes under /v1/admin; each wants a key of scope admin."""
     routes = Blueprint("admin", __name__, url_prefix="/v1/admin")
     admin, quotas = Admin(parts.store), Quotas(parts.store)
-    routes.before_request(need_admin)
+
+    @routes.before_request
+    def guard() -> None:
+        if request.method != "OPTIONS":  # a preflight brings no key
+            need_admin()
 
     @routes.get("/workers")
     def workers() -> Response:

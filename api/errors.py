@@ -8,7 +8,7 @@ import structlog
 from flask import Flask, Response, g, jsonify, request
 from werkzeug.exceptions import HTTPException
 
-from jobs.errors import RushesError, StorageUnavailable, StoreUnavailable
+from jobs.errors import OverBudget, RushesError, StorageUnavailable, StoreUnavailable
 from jobs.meter import Meter
 from pipeline.limits import RequestError
 
@@ -47,6 +47,8 @@ def _ours(error: RushesError) -> Response:
     answer = problem(error.status, message, error.code, param=error.param)
     if error.status == 401:
         answer.headers["www-authenticate"] = "Bearer"
+    if isinstance(error, OverBudget):
+        answer.headers["x-should-retry"] = "false"  # the SDK would, long before the day is over
     if error.retry_after_s is not None:
         answer.headers["retry-after"] = str(error.retry_after_s)
     return answer

@@ -13,9 +13,12 @@ SECURITY = {
     "cross-origin-resource-policy": "same-origin",
     "content-security-policy": "default-src 'none'; frame-ancestors 'none'",
 }
-_CORS_METHODS = "GET, HEAD, POST, DELETE"
+_CORS_METHODS = "GET, HEAD, POST, PATCH, DELETE"
 _CORS_HEADERS = "Authorization, Content-Type, Idempotency-Key, Prefer, Range, X-Request-Id"
-_CORS_EXPOSED = "openai-poll-after-ms, Preference-Applied, RateLimit, Retry-After, X-Request-Id"
+_CORS_EXPOSED = (
+    "Accept-Ranges, Content-Disposition, Content-Range, ETag, Location, openai-poll-after-ms, "
+    "Preference-Applied, RateLimit, RateLimit-Policy, Retry-After, X-Request-Id"
+)
 
 
 def install(app: Flask, settings: Settings) -> None:

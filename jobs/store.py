@@ -12,12 +12,13 @@ import threading
 from collections.abc import Iterator, Mapping, Sequence
 from enum import IntEnum
 from types import MappingProxyType
+from typing import cast
 
 from pydantic import TypeAdapter
 
 from jobs.connection import argument, pairs, translated
 from jobs.cost import work_units
-from jobs.errors import Conflict, NotFound, StoreUnavailable
+from jobs.errors import Conflict, KeyReused, NotFound, StoreUnavailable
 from jobs.looks import look_of
 from jobs.outlook import Look
 from jobs.reader import JobReader
@@ -34,7 +35,7 @@ from jobs.record import (
     new_nonce,
 )
 from jobs.states import State
-from jobs.submission import NO_QUOTA, Once, Quota, refusal
+from jobs.submission import DELETED, NO_QUOTA, OTHER_BODY, Once, Quota, refusal
 
 _ARTIFACTS = TypeAdapter(tuple[Artifact, ...])
 
@@ -91,6 +92,24 @@ class JobStore(JobReader):
         if answer != "ok":
             raise refusal(answer, rest, self.settings.max_queued, quota)
         return look_of(rest)
+
+    def accepted(self, owner: str, once: Once) -> Look | None:
+        """The job that `owner` was given for this idempotency key; None: the key is new.
+
+        Raises:
+            KeyReused: the key was used with another body, or its job is deleted.
+        """
+        with translated():
+            before = cast("str | None", self.redis.get(self.key("once", owner, once.key)))
+        if before is None:
+            return None
+        job_id, _, body = before.partition(" ")
+        if body != once.body:
+            raise KeyReused(OTHER_BODY)
+        try:
+            return self.look(job_id)
+        except NotFound:
+            raise KeyReused(DELETED) from None
 
     def expect_inputs(self, job_id: str) -> None:
         """Input images of a job to come are about to be stored: swept, unless it is submitted soon."""

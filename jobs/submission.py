@@ -29,6 +29,8 @@ class Quota:
 
 
 NO_QUOTA = Quota()
+DELETED = "the job of this Idempotency-Key was deleted: use a new key"
+OTHER_BODY = "this Idempotency-Key was used with another body: use a new key"
 
 
 def refusal(answer: str, rest: Sequence[str], max_queued: int, quota: Quota) -> RushesError:
@@ -46,7 +48,7 @@ def refusal(answer: str, rest: Sequence[str], max_queued: int, quota: Quota) -> 
                 retry_after_s=left_s,
             )
         case "deleted":
-            return KeyReused("the job of this Idempotency-Key was deleted: use a new key")
+            return KeyReused(DELETED)
         case "late":
             return StorageUnavailable("the input images were not stored in time")
-    return KeyReused("this Idempotency-Key was used with another body: use a new key")
+    return KeyReused(OTHER_BODY)

@@ -9,6 +9,7 @@ from flask.testing import FlaskClient
 from structlog.testing import capture_logs
 
 from api.app import create_app
+from api.openapi import OPERATIONS
 from jobs.artifacts import ArtifactStore
 from jobs.errors import SettingsError
 from jobs.exposure import check_guarded
@@ -155,6 +156,18 @@ def test_a_rate_is_429_with_what_is_left(door: Door) -> None:
     assert "ratelimit" not in door.client.get("/v1/videos", headers=ann).headers
 
 
+def test_a_repeated_idempotency_key_counts_against_no_rate(door: Door) -> None:
+    ann = door.key(rate="1/hour") | {"idempotency-key": "once"}
+    first = door.create(ann)
+    again = door.create(ann)
+    assert (again.status_code, again.get_json()["id"]) == (200, first.get_json()["id"])
+    other = door.create(ann, seed=1)
+    assert (other.status_code, other.get_json()["error"]["code"]) == (409, "idempotency_key_reused")
+    door.client.delete(f"/v1/videos/{first.get_json()['id']}", headers=ann)
+    assert door.create(ann).status_code == 409, "its job is deleted"
+    assert door.create(ann | {"idempotency-key": "twice"}).status_code == 429
+
+
 def test_a_rate_for_everybody_counts_by_address(
     settings: Settings, store: JobStore, artifacts: ArtifactStore
 ) -> None:
@@ -168,9 +181,24 @@ def test_quotas_of_a_key_are_429(door: Door) -> None:
     assert door.create(queued).get_json()["error"]["code"] == "queue_full"
 
 
+def test_a_used_up_budget_is_429_that_no_sdk_retries(door: Door, store: JobStore) -> None:
+    store.redis.set(store.key("rate", "tiny"), "1000")  # device-seconds of a unit of work
+    answer = door.create(door.key(daily_device_s=0.001))
+    assert (answer.status_code, answer.headers["x-should-retry"]) == (429, "false")
+    assert answer.get_json()["error"]["code"] == "insufficient_quota"
+
+
 def test_a_setting_that_is_no_rate_stops_the_start() -> None:
     with pytest.raises(ValueError, match="60/minute"):
         Settings(rate="often")
+
+
+@pytest.mark.parametrize("path", sorted({each.path for each in OPERATIONS}))
+def test_a_preflight_needs_no_key_on_any_route(door: Door, path: str) -> None:
+    door.key()
+    answer = door.client.options(path.replace("{", "").replace("}", ""))
+    assert (answer.status_code, answer.data) == (200, b"")
+    assert "OPTIONS" in answer.headers["allow"]
 
 
 # Headers -------------------------------------------------------------------------------------------
@@ -197,5 +225,8 @@ def test_cors_lets_in_whom_it_names(
     assert preflight.headers["access-control-allow-origin"] == "https://b.example"
     assert "Authorization" in preflight.headers["access-control-allow-headers"]
     assert "Origin" in preflight.headers["vary"]
+    assert "PATCH" in preflight.headers["access-control-allow-methods"]
+    exposed = preflight.headers["access-control-expose-headers"].split(", ")
+    assert {"Location", "ETag", "Content-Range", "RateLimit-Policy"} <= set(exposed)
     other = door.client.get("/livez", headers={"origin": "https://c.example"})
     assert "access-control-allow-origin" not in other.headers
