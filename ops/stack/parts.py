@@ -17,6 +17,7 @@ from jobs.errors import StoreUnavailable
 from jobs.settings import Settings
 from jobs.workers import Workers
 from ops.options import to_arguments
+from ops.roles import API
 from ops.stack import probes
 from ops.stack.part import Part
 from ops.stack.ports import reached_from_here
@@ -85,7 +86,7 @@ def services(settings: Settings, env: Mapping[str, str], *, flower: bool) -> lis
     found = [
         Part(
             name="api",
-            command=(*RUSHES, "api"),
+            command=API,  # not by way of `rushes api`: the settings are checked
             env=env,
             ready=lambda _pid: probes.api_status(settings) is not None,
             stop_s=GRACE_S + EXIT_S,
