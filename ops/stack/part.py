@@ -39,7 +39,7 @@ class Part:
     ready_s: float | None = 60.0
     """Patience at start-up; None waits for ever."""
     stop_s: float = 2.0
-    """From SIGTERM to SIGKILL."""
+    """From SIGTERM to SIGKILL, at least: it also gets what those stopped before it left of theirs."""
 
 
 @dataclass

@@ -131,6 +131,18 @@ def test_kills_a_part_that_does_not_stop(tmp_path: Path) -> None:
     assert said(tmp_path, "killing deaf")
 
 
+def test_a_slow_part_has_the_time_that_those_before_it_left(tmp_path: Path) -> None:
+    script = 'trap \'sleep 1; echo "slow stops" >> "$FOLDER/order"; exit 0\' TERM; ' + STAY.format(
+        name="slow"
+    )
+    with supervised(tmp_path, [("slow", script, 0.1)], [(*stay("quick")[:2], 60.0)]) as process:
+        wait_for(lambda: said(tmp_path, "all ready"), "all are ready")
+        process.terminate()
+        assert process.wait(60) == 0
+    assert (tmp_path / "order").read_text().splitlines()[-1] == "slow stops"
+    assert not said(tmp_path, "killing")
+
+
 def test_second_interrupt_kills_at_once(tmp_path: Path) -> None:
     with supervised(tmp_path, [stubborn("one")], [stubborn("two")]) as process:
         wait_for(lambda: said(tmp_path, "all ready"), "all are ready")
