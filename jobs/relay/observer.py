@@ -9,7 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+import structlog
+
 from jobs.relay.board import Running
+
+_log = structlog.get_logger()
 
 
 class Observer:
@@ -34,6 +38,13 @@ class Observer:
     def look(self, running: Iterable[Running], now_s: float) -> tuple[Running, ...]:
         """Note what runs at `now_s` (monotonic seconds) and return what is silent."""
         if self._looked_at is None or now_s - self._looked_at > self._max_gap_s:
+            if self._looked_at is not None and self._since:
+                _log.warning(
+                    "looked too late: every job's silence is counted anew",
+                    gap_s=round(now_s - self._looked_at, 1),
+                    max_gap_s=self._max_gap_s,
+                    jobs=len(self._since),
+                )
             self._since = {}
         self._looked_at = now_s
         self._since = {seen: self._since.get(seen, now_s) for seen in running}

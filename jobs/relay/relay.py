@@ -27,6 +27,9 @@ from jobs.workers import Workers
 
 _log = structlog.get_logger()
 
+GAP_SHARE = 1 / 3
+"""Of the lease: what one gap between two looks may add to a silence, so that slow ticks do not undo it."""
+
 Send = Callable[[str, str, int], None]
 """(job id, model, release number): tell the model's workers. Raises StoreUnavailable."""
 
@@ -60,7 +63,9 @@ class Relay:
         self.token = new_nonce()
         self._board = Board(store, self.token)
         self._leader = Leader(self._board, clock)
-        self._observer = Observer(settings.lease_s, max_gap_s=2 * tick_s)
+        self._observer = Observer(
+            settings.lease_s, max_gap_s=max(2 * tick_s, settings.lease_s * GAP_SHARE)
+        )
         self._watch = ReleaseWatch(settings.release_ttl_s)
         self._preemption = Preemption(store, self._board, settings.preempt_s)
         self._courier = Courier(

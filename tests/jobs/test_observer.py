@@ -1,3 +1,5 @@
+from structlog.testing import capture_logs
+
 from jobs.relay.board import Running
 from jobs.relay.observer import Observer
 
@@ -38,6 +40,17 @@ def test_a_gap_in_the_looking_proves_nothing() -> None:
     looks(seen, 0, 14)
     assert looks(seen, 14 + 3600, 14 + 3600 + LEASE_S) == 0, "stopped, or Redis was away"
     assert seen.look([JOB], 14 + 3600 + LEASE_S) == (JOB,)
+
+
+def test_a_gap_is_logged_where_it_costs_what_was_seen() -> None:
+    seen = observer()
+    with capture_logs() as lines:
+        looks(seen, 0, 3)
+        seen.look([JOB], 7)
+        seen.look([], 8)
+        seen.look([], 60)
+    (line,) = lines
+    assert (line["log_level"], line["gap_s"], line["jobs"]) == ("warning", 5.0, 1)
 
 
 def test_a_restart_forgets_even_without_a_gap() -> None:

@@ -166,6 +166,14 @@ def test_a_stopped_relay_requeues_nothing_when_it_goes_on(stand: Stand) -> None:
     assert stand.store.get(job_id).state is State.IN_PROGRESS
 
 
+def test_a_relay_whose_ticks_are_slow_still_finds_a_dead_worker(stand: Stand) -> None:
+    job_id, _ = run_one(stand)
+    for _ in range(5):
+        stand.clock.now += 3
+        stand.ticks(1)
+    assert stand.store.get(job_id).state is State.QUEUED
+
+
 def test_an_outage_longer_than_the_lease_requeues_nothing(
     redis_server: RedisServer, tmp_path: Path
 ) -> None:
