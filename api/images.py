@@ -28,6 +28,8 @@ from jobs.states import State
 from pipeline.request import parse
 
 IMAGE = "image"
+_AT_FAULT = ("invalid_request", "input_missing")
+"""Codes of jobs that failed by what the client sent, which only the gang could see."""
 
 
 def blueprint(parts: Parts) -> Blueprint:
@@ -80,7 +82,10 @@ def _answer(parts: Parts, job: Job, form: str) -> Response:
             size=job.request.size,
         )
     if job.state is State.FAILED and job.error is not None:
-        answer = problem(500, job.error.message, job.error.code, id=job.id)
+        ours = job.error.code not in _AT_FAULT
+        param = None if ours or not job.request.images else IMAGE
+        status = 500 if ours else 400
+        answer = problem(status, job.error.message, job.error.code, param=param, id=job.id)
     elif job.state is State.CANCELLED:
         answer = problem(409, f"{job.id} was cancelled", "cancelled", id=job.id)
     else:

@@ -131,7 +131,7 @@ class Transfers:
         try:
             self._read(key, path)
         except NotFound as error:
-            failure = JobError(code="input_missing", message=f"the input image {path.name} is gone")
+            failure = JobError(code="input_missing", message="an input image is gone")
             raise TryFailed(failure, again=False) from error
 
     def _read(self, key: str, path: Path) -> None:

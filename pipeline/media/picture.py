@@ -26,14 +26,14 @@ def open_image(file: Path, max_pixels: int) -> Image.Image:
     except (RequestError, MemoryError):
         raise
     except (Image.DecompressionBombWarning, Image.DecompressionBombError):
-        raise RequestError("image", file.name, f"may have at most {max_pixels} pixels") from None
+        raise RequestError("image", None, f"may have at most {max_pixels} pixels") from None
     except UnidentifiedImageError:
         known = ", ".join(FORMATS)
-        raise RequestError("image", file.name, f"must be an image: {known}") from None
+        raise RequestError("image", None, f"must be an image: {known}") from None
     except Exception as error:  # noqa: BLE001 - Pillow lets out struct.error and others
         # A broken file, or none there; a job that has it would fail the same once more.
         reason = str(error).replace(str(file), file.name)
-        raise RequestError("image", file.name, f"cannot be read: {reason}") from None
+        raise RequestError("image", None, f"cannot be read: {reason}") from None
 
 
 def _read(file: Path, max_pixels: int) -> Image.Image:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import io
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -17,7 +18,8 @@ from jobs.record import JobError
 from jobs.settings import Settings
 from jobs.store import JobStore
 from jobs.workers import Workers
-from tests.api.worker import announce, claim, finish
+from tests.api.worker import CARD, announce, claim, finish
+from tests.fixtures.pictures import picture
 from tests.fixtures.waiting import wait_for
 
 PNG = b"\x89PNG not really"
@@ -118,6 +120,25 @@ def test_a_failed_image_is_an_error_that_no_sdk_retries(
     answer = post(served)
     assert (answer.status_code, answer.headers["x-should-retry"]) == (500, "false")
     assert answer.get_json()["error"]["code"] == "out_of_memory"
+
+
+@pytest.mark.parametrize("code", ["invalid_request", "input_missing"])
+def test_an_image_that_the_gang_cannot_read_is_400(
+    client: FlaskClient, store: JobStore, workers: Workers, meanwhile: Any, code: str
+) -> None:
+    workloads = (*CARD.workloads, "i2i")
+    announce(workers, card=CARD.model_copy(update={"workloads": workloads, "max_images": 1}))
+
+    def fail(job_id: str) -> None:
+        job = claim(store, job_id)
+        store.fail(job_id, job.fence, JobError(code=code, message="image cannot be read"))
+
+    meanwhile(fail)
+    form = {"prompt": "in snow", "image": (io.BytesIO(picture()), "fox.png")}
+    answer = client.post("/v1/images/edits", data=form, content_type="multipart/form-data")
+    assert (answer.status_code, answer.headers["x-should-retry"]) == (400, "false")
+    error = answer.get_json()["error"]
+    assert (error["type"], error["param"]) == ("invalid_request_error", "image")
 
 
 def test_a_cancelled_image_is_a_conflict(

@@ -116,8 +116,8 @@ def header_of(width: int, height: int) -> Callable[[Path], None]:
         (folder, "image cannot be read: [Errno 21] Is a directory"),
         (cut_short, "image cannot be read: image file is truncated"),
         (header_of(8193, 8193), "image may have at most 67108864 pixels, got '8193x8193'"),
-        (header_of(10_000, 10_000), "image may have at most 67108864 pixels, got 'fox.png'"),
-        (header_of(2**30, 2**30), "image may have at most 67108864 pixels, got 'fox.png'"),
+        (header_of(10_000, 10_000), "image may have at most 67108864 pixels"),
+        (header_of(2**30, 2**30), "image may have at most 67108864 pixels"),
     ],
     ids=["missing", "text", "empty", "folder", "cut short", "large", "huge", "bomb"],
 )

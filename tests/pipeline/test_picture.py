@@ -61,5 +61,8 @@ def test_whatever_a_broken_file_does_to_pillow_it_is_refused_by_name(tmp_path: P
     file.write_bytes(file.read_bytes().replace(b"\x01\x0e\x00\x02", b"\x01\x55\x00\x02"))
     with pytest.raises(
         RequestError, match="image cannot be read: required argument is not a float"
-    ):
+    ) as refused:
         open_image(file, MOST)
+    assert file.name not in str(refused.value), (
+        "in a job's folder the name is ours, not the client's"
+    )
