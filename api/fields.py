@@ -124,6 +124,10 @@ class ImageBody(JobOptions):
     output_format: ImageFormat = "png"
     background: Literal["auto", "opaque"] | None = None
     stream: Literal[False, "false"] | None = None
+    output_compression: Int | None = Field(default=None, ge=0, le=100)
+    """Accepted without effect: JPEG and WebP have the quality 95."""
+    partial_images: Int | None = Field(default=None, ge=0, le=3)
+    """Accepted without effect: nothing is streamed with the answer; `/events` has previews."""
     quality: Word | None = None
     """Accepted without effect, as are style, moderation and safety_identifier."""
     style: Word | None = None

@@ -31,12 +31,13 @@ def blueprint(parts: Parts, kind: str) -> Blueprint:
     @routes.get("")
     def index() -> Response:
         query = parse(ListQuery, request.args.to_dict())
+        model = None if query.model is None else parts.catalog.first_name(query.model)
         page = parts.store.list(
             owner(),
             after=None if query.after is None else known(query.after, kind),
             limit=query.limit,
             order=query.order,
-            only=Filter(kind, query.status, query.model, query.created_after, query.created_before),
+            only=Filter(kind, query.status, model, query.created_after, query.created_before),
         )
         data = [described(parts, look) for look in page.looks]
         return jsonify(

@@ -25,6 +25,10 @@ def blueprint(parts: Parts) -> Blueprint:
     def index() -> Response:
         return jsonify(object="list", data=[_public(model) for model in parts.workers.models()])
 
+    @routes.get("/models/<path:model>")
+    def retrieve(model: str) -> Response:
+        return jsonify(_public(parts.workers.find(model)))
+
     @routes.get("/model_info")
     def info() -> Response:
         """What other servers' clients ask for: where the model came from."""
@@ -42,7 +46,7 @@ def _public(model: ServedModel) -> dict[str, Any]:
     return {
         "id": model.name,
         "object": "model",
-        "created": int(model.seen_at),
+        "created": int(model.first_seen_at),
         "owned_by": "rushes",
         "names": model.names,
         "family": values["family"],

@@ -115,7 +115,8 @@ OPERATIONS = (
         "patch", "/v1/admin/quotas/{owner}", "Change limits", reports.QuotaReport, body=Limits
     ),
     Operation("get", "/v1/models", "Served models", objects.ModelList),
-    Operation("get", "/v1/model_info", "One of them", objects.ModelInfo, query=fields.ModelQuery),
+    Operation("get", "/v1/models/{model}", "One of them", objects.ModelObject),
+    Operation("get", "/v1/model_info", "The same, and its path", objects.ModelInfo, query=fields.ModelQuery),
     Operation("get", "/health", "What runs; 200 once a gang is ready", "application/json"),
     Operation("get", "/livez", "The process answers", "application/json"),
     Operation("get", "/readyz", "Redis answers", "application/json"),
@@ -190,7 +191,7 @@ def _parameters(operation: Operation) -> list[dict[str, Any]]:
         kind = "(video|image)" if kind == "admin" else kind
         schema = {"type": "string", "pattern": rf"^{kind}_[0-7][0-9A-HJKMNP-TV-Z]{{25}}$"}
         found.append({"name": "job_id", "in": "path", "required": True, "schema": schema})
-    for name in ("webhook_id", "worker_id", "owner"):
+    for name in ("webhook_id", "worker_id", "owner", "model"):
         if f"{{{name}}}" in operation.path:
             schema = {"type": "string", "pattern": "^.+$"}
             found.append({"name": name, "in": "path", "required": True, "schema": schema})

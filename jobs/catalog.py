@@ -35,6 +35,10 @@ class Catalog:
                 return model.card or self._workers.card(name)
         return self._workers.card(name)
 
+    def first_name(self, name: str) -> str:
+        """What the jobs of a served model call it, by any of its names; any other name as it is."""
+        return next((model.name for model in self.models() if name in model.names), name)
+
     def gangs(self, name: str) -> int:
         """Gangs of this model that are ready."""
         return sum(model.live_gangs for model in self.models() if model.name == name)

@@ -94,6 +94,8 @@ class ServedModel(BaseModel):
     live_gangs: int = 0
     """Gangs that are ready now."""
     order: int = 0
+    first_seen_at: float = 0.0
+    """Unix seconds of the first announcement; 0 in what an older version wrote."""
     seen_at: float
     """Unix seconds of the last announcement."""
 
@@ -111,13 +113,14 @@ class Workers:
         True: it is drained, and takes no more jobs until that is undone.
         """
         key = self._store.key
-        known = self._known().get(info.model)
+        known, now = self._known().get(info.model), time.time()
         served = ServedModel(
             name=info.model,
             names=info.names,
             card=info.card or (known.card if known else None),
             order=info.order,
-            seen_at=time.time(),
+            first_seen_at=(known.first_seen_at if known else 0) or now,
+            seen_at=now,
         )
         lease_ms = int(self._store.settings.lease_s * 1000)
         with translated():

@@ -95,6 +95,19 @@ def test_respond_async_answers_a_job_at_once(served: FlaskClient, store: JobStor
     assert served.get(answer.headers["location"]).get_json()["status"] == "queued"
 
 
+def test_what_openais_clients_send_besides_is_taken_without_effect(
+    served: FlaskClient, store: JobStore
+) -> None:
+    given: dict[str, Any] = {"output_compression": 80, "partial_images": 0, "style": "vivid",
+        "moderation": "low", "safety_identifier": "u1", "background": "auto", "stream": False,
+    }  # fmt: skip
+    plain, rich = (
+        post(served, {"prefer": "respond-async"}, seed=1, **more).get_json()["id"]
+        for more in ({}, given)
+    )
+    assert store.get(plain).request == store.get(rich).request
+
+
 def test_past_the_wait_it_is_504_with_the_id_and_nothing_is_doubled(
     settings: Settings, store: JobStore, workers: Workers, artifacts: ArtifactStore
 ) -> None:
@@ -157,6 +170,9 @@ def test_a_cancelled_image_is_a_conflict(
         ({"response_format": "svg"}, "response_format"),
         ({"output_format": "tiff"}, "output_format"),
         ({"stream": True}, "stream"),
+        ({"background": "transparent"}, "background"),
+        ({"output_compression": 101}, "output_compression"),
+        ({"partial_images": 4}, "partial_images"),
         ({"size": "100x100"}, "size"),
         ({"prompt": ""}, "prompt"),
     ],

@@ -81,6 +81,7 @@ def test_a_list_is_filtered_by_status_model_and_time(served: FlaskClient, store:
     assert listed(served, "status=queued&limit=1&order=asc") == [ids[0]]
     assert listed(served, f"status=queued&limit=1&order=asc&after={ids[0]}") == [ids[2]]
     assert listed(served, "model=tiny") == ids[::-1]
+    assert listed(served, "model=/models/tiny") == ids[::-1], "by any of its names"
     assert listed(served, "model=other") == []
     times = [store.get(job_id).created_at for job_id in ids]
     assert listed(served, f"created_after={times[1]!r}") == [ids[3], ids[2]]

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import time
+
+import pytest
 from flask.testing import FlaskClient
 
 from jobs.workers import Workers
@@ -43,6 +46,28 @@ def test_model_info_tells_the_path_as_other_servers_do(
     twin = served.get("/v1/model_info?model=twin").get_json()
     assert (twin["id"], twin["model_path"]) == ("second", "org/second")
     assert served.get("/v1/model_info?model=nothing").status_code == 404
+
+
+def test_a_model_is_retrieved_by_any_of_its_names(served: FlaskClient, workers: Workers) -> None:
+    announce(workers, id="b", model="second", names=("second", "org/second"), order=1)
+    listed = {each["id"]: each for each in served.get("/v1/models").get_json()["data"]}
+    assert served.get("/v1/models/tiny").get_json() == listed["tiny"]
+    assert served.get("/v1/models/org%2Fsecond").get_json() == listed["second"]
+    missing = served.get("/v1/models/sora-2")
+    error = missing.get_json()["error"]
+    assert (missing.status_code, error["code"], error["param"]) == (404, "model_not_found", "model")
+
+
+def test_created_is_when_a_model_was_first_announced(
+    served: FlaskClient, workers: Workers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    created = served.get("/v1/models/tiny").get_json()["created"]
+    assert created > 0
+    later = time.time() + 60
+    monkeypatch.setattr(time, "time", lambda: later)
+    announce(workers)
+    assert workers.find("tiny").seen_at == later
+    assert served.get("/v1/models/tiny").get_json()["created"] == created
 
 
 def test_a_loading_model_is_listed_without_limits(client: FlaskClient, workers: Workers) -> None:
