@@ -25,7 +25,7 @@ from pipeline.inputs import ImageInput, as_list, names_of, write_inputs
 from pipeline.layout import Layout
 from pipeline.limits import ModelCard, RequestError
 from pipeline.options import Device, DType, EngineOptions
-from pipeline.outputs import in_format_of, plan_paths
+from pipeline.outputs import in_format_of, make_folders, plan_paths
 from pipeline.request import INPUTS, Fidelity, ImageFormat, Params, Request, parse, resolve
 
 
@@ -196,8 +196,8 @@ class DiffGenerator:
             One output for one prompt and one output, else a list, prompt by prompt.
 
         Raises:
-            RequestError: a value outside the model's limits, an image that cannot be read; then
-                nothing was generated.
+            RequestError: a value outside the model's limits, an image that cannot be read, a folder
+                that cannot be written; then nothing was generated.
             GenerationError: after everything else is saved, if an output failed.
         """
         images = as_list(image)
@@ -222,6 +222,7 @@ class DiffGenerator:
         if output_format is None:
             requests = [in_format_of(output_path, request) for request in requests]
         paths = plan_paths(output_path, requests) if save_output else [None] * len(requests)
+        make_folders(path.parent for path in paths if path is not None)
         runs = self._runs(requests, images, return_frames=return_frames)
         futures = [
             self._dispatcher.submit(run, _numbered(index, on_progress))

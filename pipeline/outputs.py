@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+import tempfile
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from pipeline.limits import RequestError
@@ -53,6 +54,23 @@ def plan_paths(output_path: str | Path, requests: Sequence[Request]) -> list[Pat
         number = f"-{stems[:index].count(stem) + 1}" if stems.count(stem) > 1 else ""
         paths.append(stem.with_name(f"{stem.name}{number}{ending}"))
     return paths
+
+
+def make_folders(folders: Iterable[Path]) -> None:
+    """Make each folder and try to write there, before an hour's work is to go into it.
+
+    Raises:
+        RequestError: one cannot be made or written.
+    """
+    for folder in set(folders):
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryFile(dir=folder):
+                pass
+        except OSError as error:
+            raise RequestError(
+                "output_path", str(folder), f"cannot be written: {error.strerror}"
+            ) from None
 
 
 def _slug(prompt: str) -> str:

@@ -189,6 +189,7 @@ def test_a_gang_that_dies_fails_its_output_and_comes_back(
         ({"prompt": "a fox", "num_outputs": 0}, "num_outputs"),
         ({"prompt": "a fox", "seed": -1}, "seed"),
         ({"prompt": "a fox", "output_path": "clip.png"}, "output_path"),
+        ({"prompt": "a fox", "output_path": "/proc/none/clip.mp4"}, "output_path"),
         ({"prompt": "a fox", "output_format": "webp"}, "output_format"),
         ({"prompt": "a fox", "guidance_scale_2": 2.0}, "guidance_scale_2"),
         ({"prompt": "a fox", "image": "fox.png"}, "image"),

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.limits import RequestError
-from pipeline.outputs import plan_paths
+from pipeline.outputs import make_folders, plan_paths
 from pipeline.request import Request
 
 
@@ -62,3 +62,16 @@ def test_a_prompt_leads_to_no_other_directory() -> None:
 def test_a_suffix_that_does_not_fit_is_refused() -> None:
     with pytest.raises(RequestError, match=r"must end in \.png"):
         plan_paths("clip.mp4", [request(num_frames=1)])
+
+
+def test_folders_are_made_and_left_empty(tmp_path: Path) -> None:
+    folder = tmp_path / "new" / "folder"
+    make_folders([folder, folder, tmp_path])
+    assert list(folder.iterdir()) == []
+
+
+def test_a_folder_that_cannot_be_made_or_written_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    for folder in (Path("/proc/none"), tmp_path / "file" / "below", Path("/proc")):
+        with pytest.raises(RequestError, match=r"^output_path cannot be written: .*, got "):
+            make_folders([folder])
