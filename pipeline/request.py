@@ -170,7 +170,7 @@ def parse(kind: type[P], data: Mapping[str, Any]) -> P:
             raise RequestError(
                 field, first["input"], f"is unknown; known fields: {known}"
             ) from None
-        message = first["msg"].removeprefix("Value error, ")
+        message = first["msg"].removeprefix("Value error, ").removeprefix("Input ")
         raise RequestError(field, first["input"], message[:1].lower() + message[1:]) from None
 
 
