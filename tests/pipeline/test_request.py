@@ -186,5 +186,5 @@ def test_whatever_comes_is_refused_by_name_or_within_the_limits(data: dict[str, 
 
 
 def test_a_value_of_another_kind_is_refused_in_a_sentence_that_begins_with_its_field() -> None:
-    with pytest.raises(RequestError, match="^prompt should be a valid string, got 5$"):
+    with pytest.raises(RequestError, match=r"^prompt should be a valid string, got 5$"):
         parse(Params, {"prompt": 5})
