@@ -308,6 +308,20 @@ def bench_record(
     raise typer.Exit(run_record_bench(jobs, json_file))
 
 
+@bench.command("faults")
+@shared_options
+def bench_faults(
+    chosen: Chosen,
+    times: Annotated[int, typer.Option(min=1, help="Cancels, and hand-overs of each kind.")] = 5,
+    json_file: Annotated[Path | None, typer.Option("--json", help="Also write this file.")] = None,
+) -> None:
+    """How soon a cancelled job's gang is free, and a standby relay leads."""
+    from ops.bench.faults import run_faults_bench
+
+    chosen.tell_ranks()
+    raise typer.Exit(run_faults_bench(chosen.engine, times, json_file))
+
+
 def main() -> None:
     """Entry point: what cannot be is one line and exit code 2, no traceback."""
     try:
