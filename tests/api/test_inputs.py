@@ -266,15 +266,27 @@ def test_a_job_whose_images_are_being_swept_is_refused(
     assert store.queued() == 0
 
 
-def test_an_idempotency_key_stands_for_the_bytes(
-    client: FlaskClient, store: JobStore, workers: Workers, artifacts: ArtifactStore
-) -> None:
+def test_an_idempotency_key_stands_for_the_bytes(client: FlaskClient, store: JobStore) -> None:
     key = {"idempotency-key": "k"}
     first = make(client, part(), **key).get_json()["id"]
     again = make(client, part(name="other.png"), **key)
     assert again.get_json()["id"] == first
-    assert len(swept(store)) == 1, "what the repeated request brought"
     assert make(client, part(RED), **key).status_code == 409
+    assert swept(store) == {}, "what a repeated request brings is not even stored"
+
+
+def test_of_two_requests_at_once_under_one_key_the_later_ones_images_are_swept(
+    client: FlaskClient,
+    store: JobStore,
+    workers: Workers,
+    artifacts: ArtifactStore,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    key = {"idempotency-key": "k"}
+    first = make(client, part(), **key).get_json()["id"]
+    monkeypatch.setattr(JobStore, "accepted", lambda *_: None)  # it looked before the first was in
+    assert make(client, part(), **key).get_json()["id"] == first
+    assert len(swept(store)) == 1
     sweep(store, workers, artifacts)
     assert swept(store) == {}
     assert stored(artifacts, store.get(first)) == [TEAL]
