@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from typing import Any
 
-from flask import Response, jsonify
+from flask import Response, jsonify, request
 
 from api.parts import Parts
+from api.preferences import Preferences
 from jobs.outlook import Look, eta_s
 from jobs.public import public
 
@@ -54,6 +56,24 @@ def wait_for_end(parts: Parts, look: Look, owner: str, timeout_s: float) -> Look
             watch.wait(min(left_s, _LOOK_AGAIN_S))
     finally:
         watch.close()
+
+
+def preferred(parts: Parts) -> Preferences:
+    """What this request would like; it waits for RUSHES_MAX_WAIT_S at most."""
+    found = Preferences.read(request.headers.get("prefer", ""))
+    return replace(found, wait_s=min(found.wait_s or 0, parts.settings.max_wait_s) or None)
+
+
+def applied(answer: Response, look: Look, prefer: Preferences) -> Response:
+    """Say in `answer` which preferences were followed; 202 if the job goes on under `respond-async`."""
+    followed = [] if prefer.wait_s is None else [f"wait={prefer.wait_s}"]
+    if prefer.respond_async and not look.job.state.terminal:
+        followed.insert(0, "respond-async")
+        answer.status_code = 202
+        answer.headers["location"] = f"/v1/{look.job.kind}s/{look.job.id}"
+    if followed:
+        answer.headers["preference-applied"] = ", ".join(followed)
+    return answer
 
 
 def _eta_s(parts: Parts, look: Look) -> float | None:

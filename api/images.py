@@ -13,7 +13,7 @@ from flask import Blueprint, Response, jsonify, request
 
 from api import content
 from api.accept import accept
-from api.answers import answered, wait_for_end
+from api.answers import answered, applied, preferred, wait_for_end
 from api.bodies import read_body
 from api.door import owner
 from api.errors import problem
@@ -21,8 +21,6 @@ from api.fields import EditBody, ImageBody, merged
 from api.given import Given, spelled
 from api.inputs import gather, resolve_with
 from api.parts import Parts
-from api.preferences import Preferences
-from jobs.outlook import Look
 from jobs.record import Job
 from jobs.states import State
 from pipeline.request import parse
@@ -55,21 +53,15 @@ def _made(parts: Parts, body: ImageBody, given: Sequence[Given]) -> Response:
     wanted = resolve_with(body.params(), card, given, IMAGE)
     images = partial(gather, given, IMAGE, card, parts.settings)
     look = accept(parts, wanted, body, kind="image", images=images)
-    prefer = Preferences.read(request.headers.get("prefer", ""))
-    if prefer.respond_async:
-        return _at_once(parts, look, min(prefer.wait_s or 0, parts.settings.max_wait_s))
-    look = wait_for_end(parts, look, owner(), parts.settings.image_wait_s)
-    return _answer(parts, look.job, body.response_format)
-
-
-def _at_once(parts: Parts, look: Look, wait_s: int) -> Response:
-    if wait_s:
-        look = wait_for_end(parts, look, owner(), wait_s)
-    answer = answered(parts, look)
-    answer.status_code = 202
-    answer.headers["preference-applied"] = "respond-async"
-    answer.headers["location"] = f"/v1/images/{look.job.id}"
-    return answer
+    prefer = preferred(parts)
+    if not prefer.respond_async:
+        look = wait_for_end(parts, look, owner(), parts.settings.image_wait_s)
+        return _answer(parts, look.job, body.response_format)
+    if prefer.wait_s:
+        look = wait_for_end(parts, look, owner(), prefer.wait_s)
+    if look.job.state.terminal:
+        return applied(_answer(parts, look.job, body.response_format), look, prefer)
+    return applied(answered(parts, look), look, prefer)
 
 
 def _answer(parts: Parts, job: Job, form: str) -> Response:

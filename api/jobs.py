@@ -9,12 +9,11 @@ from flask import Blueprint, Response, jsonify, request
 
 from api import content
 from api.accept import accept
-from api.answers import answered, described, wait_for_end
+from api.answers import answered, applied, described, preferred, wait_for_end
 from api.bodies import read_body
 from api.door import owner
 from api.fields import ContentQuery, ListQuery, RetryBody, merged
 from api.parts import Parts
-from api.preferences import Preferences
 from api.streams import JobStream
 from jobs.errors import Conflict, NotFound
 from jobs.inputs import get_inputs
@@ -94,13 +93,10 @@ def blueprint(parts: Parts, kind: str) -> Blueprint:
 
 def created(parts: Parts, look: Look) -> Response:
     """The new job, at once or, with `Prefer: wait`, once it has ended or the wait is over."""
-    wait_s = Preferences.read(request.headers.get("prefer", "")).wait_s
-    if not wait_s:
-        return answered(parts, look)
-    wait_s = min(wait_s, parts.settings.max_wait_s)
-    answer = answered(parts, wait_for_end(parts, look, owner(), wait_s))
-    answer.headers["preference-applied"] = f"wait={wait_s}"
-    return answer
+    prefer = preferred(parts)
+    if prefer.wait_s:
+        look = wait_for_end(parts, look, owner(), prefer.wait_s)
+    return applied(answered(parts, look), look, prefer)
 
 
 def known(job_id: str, kind: str) -> str:

@@ -225,7 +225,7 @@ def _responses(operation: Operation) -> dict[str, Any]:
             "application/json": {"schema": {"$ref": _REF.format(model=operation.answer.__name__)}}
         }
     answers: dict[str, Any] = {operation.status: {"description": "Done.", "content": content}}
-    if operation.answer is objects.Images:
+    if operation.creates:
         job = {"application/json": {"schema": {"$ref": _REF.format(model="JobObject")}}}
         answers["202"] = {"description": "A job, as `Prefer: respond-async` asks.", "content": job}
     if operation.path.endswith("/content"):

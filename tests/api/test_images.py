@@ -95,6 +95,15 @@ def test_respond_async_answers_a_job_at_once(served: FlaskClient, store: JobStor
     assert served.get(answer.headers["location"]).get_json()["status"] == "queued"
 
 
+def test_an_image_that_is_done_within_the_wait_comes_with_the_answer(
+    served: FlaskClient, store: JobStore, artifacts: ArtifactStore, image: Path, meanwhile: Any
+) -> None:
+    meanwhile(lambda job_id: finish(store, artifacts, job_id, image, kind="image"))
+    answer = post(served, {"prefer": "respond-async, wait=30"}, response_format="b64_json")
+    assert (answer.status_code, answer.headers["preference-applied"]) == (200, "wait=30")
+    assert base64.b64decode(answer.get_json()["data"][0]["b64_json"]) == PNG
+
+
 def test_what_openais_clients_send_besides_is_taken_without_effect(
     served: FlaskClient, store: JobStore
 ) -> None:

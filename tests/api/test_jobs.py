@@ -244,6 +244,17 @@ def test_a_wait_is_bounded_and_answers_the_job_as_it_stands(served: FlaskClient)
     assert answer.headers["openai-poll-after-ms"]
 
 
+@pytest.mark.parametrize("path", ["/v1/videos", "/v1/images/generations"])
+def test_respond_async_is_202_for_what_goes_on_after_the_wait(
+    served: FlaskClient, path: str
+) -> None:
+    for asked in ("respond-async", "respond-async, wait=1"):
+        answer = served.post(path, json={"prompt": "x"}, headers={"prefer": asked})
+        assert (answer.status_code, answer.headers["preference-applied"]) == (202, asked)
+        job = served.get(answer.headers["location"]).get_json()
+        assert (job["id"], job["status"]) == (answer.get_json()["id"], "queued")
+
+
 # Events --------------------------------------------------------------------------------------------
 
 
