@@ -48,10 +48,7 @@ def main(argv: list[str] | None = None) -> int:
     for fd in (place.lifeline, place.events, place.commands):
         if fd is not None:
             os.set_inheritable(fd, False)
-    logging.basicConfig(
-        level=os.environ.get("RUSHES_LOG_LEVEL", "info").upper(),
-        format=f"%(asctime)s rank {place.rank} %(levelname)s %(name)s: %(message)s",
-    )
+    set_up_logs(place.rank)
     outbox = Outbox(place.events)
     try:
         _serve(place, outbox)
@@ -69,6 +66,20 @@ def main(argv: list[str] | None = None) -> int:
         outbox.send(Failed(run_id="", code="error", message=message, fatal=True))
         return 1
     return 0
+
+
+def set_up_logs(rank: int) -> None:
+    """Log to stderr at the level that the service has, each line with the rank's number."""
+    logging.basicConfig(
+        level=os.environ.get("RUSHES_LOG_LEVEL", "info").upper(),
+        format=f"%(asctime)s rank {rank} %(levelname)s %(name)s: %(message)s",
+    )
+    logging.getLogger("transformers.utils.import_utils").addFilter(_is_news)
+
+
+def _is_news(record: logging.LogRecord) -> bool:
+    """False for transformers' advice to install torchvision: Pillow prepares our images well enough."""
+    return "requires torchvision (not installed); falling back" not in record.getMessage()
 
 
 def _serve(place: argparse.Namespace, outbox: Outbox) -> None:

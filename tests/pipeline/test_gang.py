@@ -95,6 +95,21 @@ def open_files() -> int:
     return sum(1 for _ in Path("/proc/self/fd").iterdir())
 
 
+def test_ranks_do_not_advise_to_install_what_they_do_not_need() -> None:
+    script = (
+        "import logging, transformers\n"
+        "from pipeline.gang.rank import set_up_logs\n"
+        "set_up_logs(0)\n"
+        "transformers.CLIPImageProcessor\n"
+        "logging.getLogger('transformers.utils.import_utils').warning('news')\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=120
+    )
+    assert "torchvision" not in done.stderr
+    assert "news" in done.stderr
+
+
 def test_a_gang_that_was_never_started_is_dead_and_stops(tmp_path: Path) -> None:
     gang = Gang(EngineOptions(model_path="/none"), num_gpus=1, directory=tmp_path)
 
