@@ -209,7 +209,7 @@ def test_s3_streams_to_who_cannot_follow(s3_app: S3App, clip: Path) -> None:
 
 
 def test_s3_streams_when_its_public_endpoint_is_our_own_origin(s3_app: S3App, clip: Path) -> None:
-    client, store, artifacts = s3_app(s3_public_endpoint_url="https://media.test")
+    client, store, artifacts = s3_app(s3_public_endpoint_url="https://media.test", open=True)
     job_id = create(client)
     finish(store, artifacts, job_id, clip)
     path = f"/v1/videos/{job_id}/content"
