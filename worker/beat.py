@@ -26,7 +26,7 @@ from worker.supervisor import Supervisor, Work
 log = structlog.get_logger()
 
 PACE_S = 0.25
-"""News of progress, or a hint that a job was cancelled, wait no longer than this for their beat."""
+"""News of progress wait no longer than this for their beat."""
 
 
 @dataclass
@@ -112,8 +112,9 @@ class Beat:
 
     def _listen(self) -> None:
         for job_id in self._store.cancels(self._stopping):
-            if any(held.job.id == job_id for held in self.held):
-                self._news.set()
+            for held in self.held:
+                if held.job.id == job_id:
+                    self._raise(held)  # at once: its answer tells whether it is true
 
     def _live(self) -> None:
         announced = 0.0
