@@ -61,7 +61,7 @@ def create_app(
     """The API over these parts. Contacts nothing."""
     app = Flask("api", static_folder=None)
     app.request_class = StrictRequest
-    app.url_map.merge_slashes = False  # `//` is a 404 in our shape, not an HTML redirect
+    app.url_map.merge_slashes = False  # `/v1//videos` is a 404 in our shape, not HTML
     app.config["MAX_CONTENT_LENGTH"] = settings.max_body_bytes
     app.config["MAX_FORM_MEMORY_SIZE"] = settings.max_body_bytes
     app.json.sort_keys = False  # type: ignore[attr-defined]  # the default provider's own
