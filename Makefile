@@ -60,7 +60,8 @@ check: setup ## Lint, formatting, types, import rules
 	$(BIN)/lint-imports
 
 test: check ## check, then every test
-	$(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder
+# A failing test is tried once more, aloud: gangs, browsers and servers share two cores here.
+	$(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder --reruns 1
 
 chaos: setup ## Kill, stop and cut off everything, check that no job is lost: FAULTS=200 SEED=1
 	$(BIN)/python -m tests.chaos --faults $(FAULTS) --seed $(SEED) $(if $(PLANTED),--planted $(PLANTED))
