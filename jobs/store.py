@@ -149,7 +149,8 @@ class JobStore(JobReader):
         """Take a released job under a new fence and mark the worker's gang busy.
 
         None: refused, because the release is not the current one, the job is not queued, or the gang
-        computes another job or is not ready (it then goes back to the order). Raise Celery's `Ignore`.
+        computes another job, is not ready or not announced (it then goes back to the order). Raise
+        Celery's `Ignore`.
         """
         flat = self.scripts("claim", job_id, release, worker_id, new_nonce())
         return None if flat is None else decode(pairs(flat))

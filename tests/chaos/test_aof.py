@@ -21,7 +21,7 @@ def test_every_change_of_a_job_is_there_in_order(tmp_path: Path) -> None:
         job = store.submit(making.job())
         for worker in ("w1", "w2"):
             (release,) = board.release("tiny", 1)
-            claimed = store.claim(job.id, release.number, worker)
+            claimed = making.claim(store, job.id, release.number, worker)
             assert claimed is not None
             assert store.beat(job.id, claimed.fence)
             if worker == "w1":

@@ -7,10 +7,11 @@ from typing import Any
 
 from jobs.record import Artifact, Job, Usage, new_id
 from jobs.settings import Settings
-from jobs.workers import Device, WorkerInfo
+from jobs.store import JobStore
+from jobs.workers import Device, WorkerInfo, Workers
 from tests.fixtures.asked import CARD, request
 
-__all__ = ["CARD", "artifact", "job", "request", "settings", "usage", "worker"]
+__all__ = ["CARD", "artifact", "claim", "job", "request", "settings", "usage", "worker"]
 
 
 def settings(redis_url: str, **more: Any) -> Settings:
@@ -40,6 +41,12 @@ def worker(worker_id: str = "w1", **changes: Any) -> WorkerInfo:
         "started_at": 1.0,
     }
     return WorkerInfo(**{**fields, **changes})
+
+
+def claim(store: JobStore, job_id: str, release: int, worker_id: str = "w1") -> Job | None:
+    """As a worker does whose gang is ready: announced no longer ago than its last beat."""
+    Workers(store).announce(worker(worker_id))
+    return store.claim(job_id, release, worker_id)
 
 
 def artifact(job_id: str, fence: str) -> Artifact:

@@ -23,7 +23,7 @@ def store(any_redis_url: str) -> JobStore:
 
 def run(store: JobStore, board: Board, job_id: str, *, device_s: float = 2.0) -> None:
     number = next(r.number for r in board.release("tiny", 1) if r.job_id == job_id)
-    job = store.claim(job_id, number, "w1")
+    job = making.claim(store, job_id, number)
     assert job is not None
     assert store.complete(job_id, job.fence, (), making.usage(device_s))
     store.gang_free("w1", job_id, job.fence)
@@ -77,7 +77,7 @@ def test_an_owner_at_its_limit_waits_and_others_go_on(store: JobStore, board: Bo
     released = {release.job_id for release in board.release("tiny", 4)}
     assert released == {mine[0], *others}
     number = next(r.number for r in board.released() if r.job_id == mine[0])
-    job = store.claim(mine[0], number, "w1")
+    job = making.claim(store, mine[0], number)
     assert job is not None
     assert mine[1] not in {release.job_id for release in board.release("tiny", 4)}
     assert store.fail(job.id, job.fence, JobError(code="error", message="x"))
@@ -108,7 +108,7 @@ def test_a_denoising_job_is_measured_by_its_own_pace(store: JobStore, board: Boa
     job = store.submit(making.job())
     store.redis.set(store.key("pace", "tiny"), "1000000")
     (release,) = board.release("tiny", 1)
-    claimed = store.claim(job.id, release.number, "w1")
+    claimed = making.claim(store, job.id, release.number)
     assert claimed is not None
     assert claimed.started_at is not None
     now = claimed.started_at + 10

@@ -23,7 +23,7 @@ def claimed(store: JobStore, board: Board, owner: str = "ada") -> Job:
     """A job that w1 computes."""
     job = store.submit(making.job(owner=owner))
     (release,) = board.release("tiny", 1)
-    found = store.claim(job.id, release.number, "w1")
+    found = making.claim(store, job.id, release.number)
     assert found is not None
     return found
 

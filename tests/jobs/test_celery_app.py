@@ -103,7 +103,7 @@ def _register(
     lock = threading.Lock()
 
     def generate(job_id: str, release: int) -> None:
-        job = store.claim(job_id, release, "w1")
+        job = making.claim(store, job_id, release)
         with lock:
             (runs if job else refused).append((job_id, release))
         if job is None:

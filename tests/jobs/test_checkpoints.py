@@ -10,7 +10,7 @@ from tests.jobs import making
 
 def claimed(store: JobStore, board: Board, job: Job) -> Job:
     (release,) = board.release("tiny", 1)
-    found = store.claim(job.id, release.number, "w1")
+    found = making.claim(store, job.id, release.number)
     assert found is not None
     assert found.id == job.id
     return found

@@ -27,7 +27,7 @@ def test_every_change_wakes_who_watches_that_job(store: JobStore, board: Board) 
     assert watch.wait(5), "subscribed: look again"
     assert idle.wait(5)
     number = next(r.number for r in board.release("tiny", 9) if r.job_id == watched.id)
-    job = store.claim(watched.id, number, "w1")
+    job = making.claim(store, watched.id, number)
     assert job is not None
     assert watch.wait(5), "claimed"
     store.beat(job.id, job.fence, Progress(stage="denoising", step=1, steps=2))

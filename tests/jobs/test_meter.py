@@ -39,7 +39,7 @@ def test_a_histogram_counts_up_to_each_bound_and_what_is_longer(
 def test_what_a_finished_job_took_is_counted_once(store: JobStore, board: Board) -> None:
     queued = store.submit(making.job())
     (release,) = board.release("tiny", 1)
-    job = store.claim(queued.id, release.number, "w1")
+    job = making.claim(store, queued.id, release.number)
     assert job is not None
     for _ in range(2):
         seconds = {"step": 0.3, "store": 2.0}

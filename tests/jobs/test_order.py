@@ -23,7 +23,7 @@ def submit(store: JobStore, owner: str, count: int = 1, **changes: object) -> li
 def serve(store: JobStore, board: Board, device_s: float | None = None) -> Job | None:
     """Release, claim and complete the next job; it takes what was estimated unless told."""
     for release in board.release("tiny", 1):
-        job = store.claim(release.job_id, release.number, "w1")
+        job = making.claim(store, release.job_id, release.number)
         assert job is not None
         assert store.complete(
             job.id, job.fence, [], making.usage(device_s or work_units(job.request))
@@ -116,7 +116,7 @@ def test_a_lost_attempt_is_not_charged_and_a_handed_back_job_goes_first(
     for end in ("lose", "hand_back"):
         (release,) = board.release("tiny", 1)
         assert release.job_id == first.id
-        job = store.claim(release.job_id, release.number, f"worker that will {end}")
+        job = making.claim(store, release.job_id, release.number, f"worker that will {end}")
         assert job is not None
         if end == "lose":
             (silent,) = board.running()

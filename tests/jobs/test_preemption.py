@@ -21,7 +21,7 @@ def running(store: JobStore, board: Board, worker: str = "w1", **changes: Any) -
     """A job that a gang denoises: half of it done in 100 s."""
     store.submit(making.job(**changes))
     (release,) = board.release("tiny", 1)
-    job = store.claim(release.job_id, release.number, worker)
+    job = making.claim(store, release.job_id, release.number, worker)
     assert job is not None
     store.redis.hset(f"t:job:{job.id}", "started_at", time.time() - 100)
     store.beat(job.id, job.fence, Progress(stage="denoising", step=10, steps=20))
@@ -57,9 +57,9 @@ def test_it_is_handed_back_without_a_failure_and_goes_on_behind_the_other(
     paused = store.get(long.id)
     assert (paused.state, paused.failures, paused.lost) == (State.QUEUED, 0, 0)
     assert store.redis.hget("t:counts", "preemptions tiny") == "1"
-    assert store.claim(urgent.id, release.number, "w1") is not None
+    assert making.claim(store, urgent.id, release.number) is not None
     (release,) = board.release("tiny", 1)
-    again = store.claim(long.id, release.number, "w2")
+    again = making.claim(store, long.id, release.number, "w2")
     assert again is not None
     assert store.beat(again.id, again.fence) is Hold.HELD, "asked was the attempt before"
 
@@ -93,7 +93,7 @@ def test_one_job_of_a_model_is_asked_at_a_time(store: JobStore, board: Board, as
     assert asked(*jobs) == [first]
     store.hand_back(first.id, first.fence)
     (release,) = board.release("tiny", 1)
-    store.claim(release.job_id, release.number, first.worker)
+    making.claim(store, release.job_id, release.number, first.worker)
 
     (second,) = [job for job in jobs if job != first]
     assert asked(second) == [second]

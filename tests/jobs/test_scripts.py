@@ -91,9 +91,12 @@ class Scripts(RuleBasedStateMachine):
         self.drained: set[str] = set()
         self.asked: set[Held] = set()
         """To be handed back."""
-        for worker in WORKERS:
-            self.store.redis.set(f"t:worker:{worker}", making.worker(worker).model_dump_json())
+        self.states = dict.fromkeys(WORKERS, "")
+        """As each worker has announced itself; empty: not, or too long ago."""
         self.events: set[str] = set()
+
+        for worker in WORKERS:
+            self.announce(worker, "ready")
 
     def teardown(self) -> None:
         self.store.redis.close()
@@ -157,7 +160,8 @@ class Scripts(RuleBasedStateMachine):
         expected = self.expected.get(job_id) or self.deleted[job_id]
         job = self.store.claim(job_id, expected.releases - age, worker)
         current = expected.release is not None and age == 0 and job_id in self.expected
-        if not current or worker in self.busy or worker in self.drained:
+        takes = self.states[worker] == "ready" and worker not in self.drained | self.busy.keys()
+        if not current or not takes:
             assert job is None
             if current:
                 expected.release = None
@@ -172,9 +176,19 @@ class Scripts(RuleBasedStateMachine):
         self.held[worker].add((job_id, job.fence))
         return job_id, job.fence
 
+    @rule(worker=st.sampled_from(WORKERS), state=st.sampled_from(["ready", "starting", ""]))
+    def announce(self, worker: str, state: str) -> None:
+        name = f"t:worker:{worker}"
+        if state:
+            info = making.worker(worker, state=state)
+            self.store.redis.set(name, info.model_dump_json())
+        else:
+            self.store.redis.delete(name)
+        self.states[worker] = state
+
     @rule(target=fences, worker=st.sampled_from(WORKERS))
     def start(self, worker: str) -> Held | MultipleResults[Held]:
-        """What claim alone seldom reaches: a free worker takes whatever is released to it."""
+        """What claim alone seldom reaches: a free worker is given whatever is released."""
         self.gang_free(worker)
         self.release(3, twice=False)
         released = sorted(i for i, e in self.expected.items() if e.release is not None)
@@ -230,6 +244,9 @@ class Scripts(RuleBasedStateMachine):
     )
     def drain(self, worker: str, how: str, *, twice: bool) -> None:
         answer = self.call(lambda: self.store.scripts("drain", worker, how), twice=twice)
+        if not self.states[worker]:
+            assert answer is None
+            return
         taken = self.busy.get(worker) if how == "hand_back" else None
         asked = taken if taken and self.holds(taken) else None
         if asked:

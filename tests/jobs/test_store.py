@@ -32,7 +32,7 @@ def released(store: JobStore, board: Board, **changes: object) -> tuple[str, int
 
 def claimed(store: JobStore, board: Board, worker: str = "w1", **changes: object) -> Job:
     job_id, number = released(store, board, **changes)
-    job = store.claim(job_id, number, worker)
+    job = making.claim(store, job_id, number, worker)
     assert job is not None
     return job
 
@@ -153,7 +153,7 @@ def test_an_end_under_an_old_fence_is_refused(store: JobStore) -> None:
     old = claimed(store, board)
     store.hand_back(old.id, old.fence)
     (release,) = board.release("tiny", 1)
-    new = store.claim(old.id, release.number, "w2")
+    new = making.claim(store, old.id, release.number, "w2")
     assert new is not None
     assert new.attempt == 2
     assert not store.beat(old.id, old.fence)
@@ -169,15 +169,15 @@ def test_a_late_or_doubled_or_foreign_message_claims_nothing(store: JobStore) ->
     board.lead(600)
     job_id, number = released(store, board)
     assert store.unrelease(job_id, number)
-    assert store.claim(job_id, number, "w1") is None, "it is back in the order"
+    assert making.claim(store, job_id, number) is None, "it is back in the order"
     (release,) = board.release("tiny", 1)
     assert release.number == number + 1
-    assert store.claim(job_id, number, "w1") is None, "the old number"
-    assert store.claim(job_id, release.number, "w1") is not None
-    assert store.claim(job_id, release.number, "w2") is None, "doubled"
-    assert store.claim(new_id(), 1, "w2") is None, "deleted meanwhile"
+    assert making.claim(store, job_id, number) is None, "the old number"
+    assert making.claim(store, job_id, release.number) is not None
+    assert making.claim(store, job_id, release.number, "w2") is None, "doubled"
+    assert making.claim(store, new_id(), 1, "w2") is None, "deleted meanwhile"
     store.cancel(job_id)
-    assert store.claim(job_id, release.number, "w2") is None
+    assert making.claim(store, job_id, release.number, "w2") is None
     assert not store.unrelease(job_id, release.number)
 
 
@@ -186,11 +186,11 @@ def test_a_busy_gang_claims_nothing_until_it_is_free(store: JobStore) -> None:
     board.lead(600)
     running = claimed(store, board, "w1")
     other, number = released(store, board)
-    assert store.claim(other, number, "w1") is None
+    assert making.claim(store, other, number) is None
     assert board.released() == frozenset()
     (release,) = board.release("tiny", 1)
     store.gang_free("w1", running.id, running.fence)
-    second = store.claim(other, release.number, "w1")
+    second = making.claim(store, other, release.number)
     assert second is not None
     attempts = {f"{job.id}/{job.fence}" for job in (running, second)}
     assert store.redis.smembers("t:held:w1") == attempts, "one is still stored"
@@ -200,20 +200,26 @@ def test_a_busy_gang_claims_nothing_until_it_is_free(store: JobStore) -> None:
     assert store.redis.smembers("t:held:w1") == {attempt}
 
 
-@pytest.mark.parametrize("state", ["starting", "unhealthy", "draining"])
+@pytest.mark.parametrize("state", ["starting", "unhealthy", "draining", "silent", "unknown"])
 def test_a_gang_that_is_not_ready_leaves_the_job_to_one_that_is(
     store: JobStore, state: str
 ) -> None:
     """Its worker hears the message all the same: a job waited there for a gang to load (chaos found)."""
     board, workers = Board(store, "me"), Workers(store)
     board.lead(600)
-    workers.announce(making.worker("w1", state=state))
-    workers.announce(making.worker("w2"))
+    if state == "silent":  # its announcement has run out
+        workers.announce(making.worker("w1"))
+        store.redis.delete("t:worker:w1")
+    elif state != "unknown":
+        workers.announce(making.worker("w1", state=state))
     job_id, number = released(store, board)
-    assert store.claim(job_id, number, "w1") is None
-    assert board.released() == frozenset()
+    for _ in range(2):
+        assert store.claim(job_id, number, "w1") is None
+        assert board.released() == frozenset()
+        assert queued_count(store) == 1
     (release,) = board.release("tiny", 1)
-    job = store.claim(job_id, release.number, "w2")
+    assert (release.job_id, release.number) == (job_id, number + 1)
+    job = making.claim(store, job_id, release.number, "w2")
     assert job is not None
     assert job.attempt == 1
 
@@ -226,7 +232,7 @@ def test_an_old_attempts_end_leaves_the_next_one_of_the_same_worker_alone(store:
     (silent,) = board.running()
     assert board.lose(silent) is State.QUEUED
     (release,) = board.release("tiny", 1)
-    new = store.claim(old.id, release.number, "w1")
+    new = making.claim(store, old.id, release.number)
     assert new is not None
     attempts = {f"{job.id}/{job.fence}" for job in (old, new)}
     assert store.redis.smembers("t:held:w1") == attempts
@@ -276,7 +282,7 @@ def test_failures_are_capped_and_losses_apart(any_redis_url: str) -> None:
         else:
             store.hand_back(job.id, job.fence)
         for release in board.release("tiny", 1):
-            again = store.claim(job.id, release.number, "w1")
+            again = making.claim(store, job.id, release.number)
             assert again is not None
             job = again
     assert answers == [State.QUEUED, State.QUEUED, State.FAILED]
@@ -311,7 +317,7 @@ def test_expire_fails_a_queued_job_only(store: JobStore) -> None:
     job_id, number = released(store, board, max_waiting_s=0)
     assert store.expire(job_id, late)
     assert store.get(job_id).error == late
-    assert store.claim(job_id, number, "w2") is None
+    assert making.claim(store, job_id, number, "w2") is None
     assert queued_count(store) == 0
 
 

@@ -36,7 +36,7 @@ def test_files_of_ended_attempts_go_and_committed_ones_stay(
     keys = []
     for end in ("hand_back", "complete"):
         (release,) = board.release("tiny", 1)
-        claimed = store.claim(job.id, release.number, "w1")
+        claimed = making.claim(store, job.id, release.number)
         assert claimed is not None
         keys.append(stored(artifacts, tmp_path, f"jobs/{job.id}/{claimed.fence}/video.mp4"))
         if end == "hand_back":
@@ -70,7 +70,7 @@ def test_what_a_fenced_out_worker_stores_late_goes_too(
 
     job = store.submit(making.job())
     (release,) = board.release("tiny", 1)
-    claimed = store.claim(job.id, release.number, "w1")
+    claimed = making.claim(store, job.id, release.number)
     assert claimed is not None
     if taken == "lose":
         (running,) = board.running()
@@ -89,7 +89,7 @@ def test_a_gang_that_is_free_late_leaves_what_its_job_was_completed_with(
 ) -> None:
     job = store.submit(making.job())
     (release,) = board.release("tiny", 1)
-    claimed = store.claim(job.id, release.number, "w1")
+    claimed = making.claim(store, job.id, release.number)
     assert claimed is not None
     store.complete(job.id, claimed.fence, [], making.usage())
     store.gang_free("w1", job.id, claimed.fence)
@@ -128,7 +128,7 @@ def test_traces_of_dead_workers_go_unless_their_job_still_runs(
     job = store.submit(making.job())
     workers.announce(making.worker("w1"))
     (release,) = board.release("tiny", 1)
-    claimed = store.claim(job.id, release.number, "w1")
+    claimed = making.claim(store, job.id, release.number)
     assert claimed is not None
     store.redis.delete("t:worker:w1")
     sweeper.sweep()

@@ -97,11 +97,11 @@ def test_only_the_chosen_states_are_told(
         for events in (chosen, (), (State.COMPLETED,))
     ]
     for release in board.release("tiny", 3):
-        job = store.claim(release.job_id, release.number, f"w-{release.job_id}")
+        job = making.claim(store, release.job_id, release.number, f"w-{release.job_id}")
         assert job is not None
         assert store.hand_back(job.id, job.fence)
     for release in board.release("tiny", 3):
-        job = store.claim(release.job_id, release.number, f"v-{release.job_id}")
+        job = making.claim(store, release.job_id, release.number, f"v-{release.job_id}")
         assert job is not None
         store.fail(job.id, job.fence, JobError(code="error", message="as told"))
     with running(board, courier_of(board)):
