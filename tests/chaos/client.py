@@ -27,6 +27,8 @@ AGAIN = frozenset({429, 500, 502, 503, 504})
 """What a client tries again."""
 CANCELS = 0.08
 """So many of the jobs are cancelled by their owner."""
+LIMITS = ("max_waiting_s", "max_running_s")
+"""Of a request: its deadlines."""
 
 
 @dataclass
@@ -97,8 +99,8 @@ class Clients:
         with self._lock:
             return set(self._live)
 
-    def submit(self, owner: str, *, steps: int | None = None, frames: int = 5) -> str:
-        """Submit until the answer is 200; the job's id."""
+    def submit(self, owner: str, *, steps: int | None = None, frames: int = 5, **more: int) -> str:
+        """Submit until the answer is 200; the job's id. `more`: of the request, such as its priority."""
         with self._lock:
             steps = steps or self._random.randrange(4, 24)
             cancels = self._random.random() < CANCELS
@@ -111,6 +113,7 @@ class Clients:
             "num_inference_steps": steps,
             "seed": seed,
             "webhook_url": self._receiver.url(),
+            **more,
         }
         job_id = self._insist(owner, body)
         if cancels and frames == 5:
@@ -133,6 +136,7 @@ class Clients:
             time.sleep(POLL_S)
         job_id: str = answer.json()["id"]
         self._history.promise(key, job_id)
+        self._history.limits[job_id] = {name: body[name] for name in LIMITS if name in body}
         with self._lock:
             self._live[job_id] = Live(job_id, owner)
             self._asked[job_id] = owner, body

@@ -46,6 +46,8 @@ class History:
     parts: dict[str, str] = field(default_factory=dict)
     """By worker id: which part of the stack it was."""
     deliveries: list[Delivery] = field(default_factory=list)
+    limits: dict[str, dict[str, int]] = field(default_factory=dict)
+    """By job: the seconds that its client let it wait (`max_waiting_s`) and compute (`max_running_s`)."""
     twins: dict[str, str] = field(default_factory=dict)
     """By a job that went on from a checkpoint: one of the same request that nothing disturbed."""
     _lock: threading.Lock = field(default_factory=threading.Lock)

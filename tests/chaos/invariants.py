@@ -11,6 +11,9 @@ from jobs.states import EDGES, TERMINAL, State
 from tests.chaos.aof import Change
 from tests.chaos.history import History
 
+DEADLINES = {"queue_timeout": "max_waiting_s", "run_timeout": "max_running_s"}
+"""By the code of the error: what the client set."""
+
 
 @dataclass(frozen=True)
 class Violation:
@@ -157,13 +160,36 @@ def tries_end_for_a_reason(seen: Evidence) -> Iterator[tuple[str, str]]:
 
 
 def failures_are_earned(seen: Evidence) -> Iterator[tuple[str, str]]:
-    """A job fails only at the cap of failed or lost tries, and says why."""
+    """A job fails only at the cap of failed or lost tries, or by a deadline, and says why."""
     for job_id, record in seen.records.items():
-        if record.get("state") != State.FAILED:
+        if record.get("state") != State.FAILED or _code(record) in DEADLINES:
             continue
         tries = max(int(record.get("failures") or 0), int(record.get("lost") or 0))
         if tries < 5 or not record.get("error"):
             yield job_id, f"failed after {tries} tries: {record.get('error')}"
+
+
+def deadlines_end_what_is_late(seen: Evidence) -> Iterator[tuple[str, str]]:
+    """A job fails by a deadline only where its client set it, no sooner, and in the queue unstarted."""
+    claimed: dict[str, float] = {}
+    for change in seen.changes:
+        if change.rise("attempt") > 0:
+            claimed[change.job_id] = change.at
+        code = _code(change.after)
+        if (
+            change.states[1] != State.FAILED
+            or code == _code(change.before)
+            or code not in DEADLINES
+        ):
+            continue
+        limit_s = seen.history.limits.get(change.job_id, {}).get(DEADLINES[code])
+        began = claimed.get(change.job_id, 0.0)
+        if code == "queue_timeout":
+            began = float(change.after.get("created_at") or 0)
+            if change.job_id in claimed:
+                yield change.job_id, f"{code} though it had started"
+        if limit_s is None or change.at + 1 < began + limit_s:  # times are cut to whole seconds
+            yield change.job_id, f"{code} after {change.at - began:.0f} s of {limit_s}"
 
 
 def webhooks_tell_the_end(seen: Evidence) -> Iterator[tuple[str, str]]:
@@ -196,6 +222,7 @@ INVARIANTS: tuple[Callable[[Evidence], Iterator[tuple[str, str]]], ...] = (
     nothing_uncommitted_stays,
     tries_end_for_a_reason,
     failures_are_earned,
+    deadlines_end_what_is_late,
     webhooks_tell_the_end,
     nothing_outlives_the_stop,
 )
@@ -213,6 +240,11 @@ def check(seen: Evidence) -> list[Violation]:
 def artifact_keys(record: Mapping[str, str]) -> list[str]:
     """Of the files that the record has committed."""
     return [artifact["key"] for artifact in json.loads(record.get("artifacts") or "[]")]
+
+
+def _code(record: Mapping[str, str]) -> str:
+    code: str = json.loads(record.get("error") or "{}").get("code", "")
+    return code
 
 
 def _digests(record: Mapping[str, str]) -> list[str]:

@@ -1,7 +1,7 @@
 """A network that the suite can cut: one TCP listener a link between two parts, on loopback.
 
 `cut` breaks every connection and refuses new ones, as a dead host does that still answers RST; `hold`
-lets nothing through and breaks nothing, as a lost route does; `heal` ends both.
+lets nothing through and breaks nothing, as a lost route does; `slow` lets little through; `heal` ends all.
 """
 
 from __future__ import annotations
@@ -12,6 +12,8 @@ import time
 from collections.abc import Callable
 
 CHUNK_BYTES = 65536
+DROPS_A_SECOND = 20
+"""Of what trickles."""
 
 
 class Link:
@@ -27,6 +29,7 @@ class Link:
         self._flows.set()
         self._server: asyncio.Server | None = None
         self._is_cut = False
+        self._bytes_s = 0
         self._pattern = b""
         self._seen = 0.0
         self._on_answer: Callable[[], None] | None = None
@@ -38,6 +41,14 @@ class Link:
     def hold(self) -> None:
         """Let nothing through, either way."""
         self._call(self._flows.clear)
+
+    def slow(self, bytes_s: int) -> None:
+        """Let so many bytes a second through, each way of each connection."""
+
+        def act() -> None:
+            self._bytes_s = bytes_s
+
+        self._call(act)
 
     def heal(self) -> None:
         """Let everything through again, what was held first."""
@@ -88,6 +99,7 @@ class Link:
 
     def _heal(self) -> None:
         self._is_cut = False
+        self._bytes_s = 0
         self._flows.set()
 
     async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -127,6 +139,12 @@ class Link:
             if on_request is not None and self._pattern and self._pattern in chunk:
                 self._seen = time.monotonic()
                 on_request()
+            while chunk and (bytes_s := self._bytes_s):
+                size = max(1, bytes_s // DROPS_A_SECOND)
+                writer.write(chunk[:size])
+                await writer.drain()
+                chunk = chunk[size:]
+                await asyncio.sleep(size / bytes_s)
             writer.write(chunk)
             await writer.drain()
             if asked is not None and asked.is_set():

@@ -30,6 +30,7 @@ from tests.chaos.history import History
 from tests.chaos.part import Part
 from tests.chaos.proxy import Link, Network
 from tests.chaos.slow_disk import SlowDisk
+from tests.chaos.small_disk import SmallDisk
 from tests.fixtures.redis import free_port
 from tests.fixtures.s3 import SeaweedFS, weed_binary
 from tests.fixtures.waiting import wait_for
@@ -56,6 +57,7 @@ class Stack:
         self.slow_disk = SlowDisk(folder)
         for name in ("redis", "s3", "logs", "home"):
             (folder / name).mkdir(parents=True)
+        self.small_disk = SmallDisk(folder / "home" / "attempts")
         self.network = Network()
         self._tree = tree
         self._stop = threading.Event()
@@ -199,6 +201,7 @@ class Stack:
             cancel_grace_s=3.0,
             drain_s=5.0,
             checkpoint_steps=4,
+            preempt_s=1.0,
             gang_start_s=120.0,
             hang_least_s=HANG_S,
             hang_unseen_s=6 * HANG_S,
@@ -230,6 +233,8 @@ class Stack:
 
     def _worker(self, number: int) -> Part:
         command = [*RUSHES, "worker", "--device", "cpu", "--num-gpus", "2"]
+        if not self.small_disk.missing:
+            command = self.small_disk.command(command)
         return self._part(f"worker-{number}", command, {})
 
 

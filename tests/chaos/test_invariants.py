@@ -95,6 +95,33 @@ def test_what_breaks_it_is_named(seen: Evidence, invariant: str) -> None:
     assert invariant in broken(seen)
 
 
+def late(code: str, **changes: str) -> Step:
+    return {"state": "failed", "error": json.dumps({"code": code}), **changes}
+
+
+@pytest.mark.parametrize(
+    ("steps", "limits", "fine"),
+    [
+        ((*STEPS[:2], late("run_timeout")), {"max_running_s": 2}, True),
+        ((*STEPS[:2], late("run_timeout")), {"max_running_s": 3}, False),  # too soon
+        ((*STEPS[:2], late("run_timeout")), {}, False),  # nobody set it
+        ((STEPS[0], late("queue_timeout", created_at="100")), {"max_waiting_s": 1}, True),
+        ((STEPS[0], late("queue_timeout", created_at="100")), {"max_running_s": 1}, False),
+        ((*STEPS[:3], late("queue_timeout", created_at="90")), {"max_waiting_s": 1}, False),
+    ],
+)
+def test_a_deadline_ends_only_what_is_late(
+    steps: tuple[Step, ...],
+    limits: dict[str, int],
+    fine: bool,
+) -> None:
+    seen = history()
+    seen.limits[JOB] = limits
+    found = broken(evidence(steps=steps, seen=seen))
+    assert ("deadlines_end_what_is_late" not in found) == fine
+    assert "failures_are_earned" not in found
+
+
 def test_a_try_that_is_taken_without_a_fault_is_named() -> None:
     seen = history()
     seen.hits.clear()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import threading
+import time
 from collections.abc import Iterator
 
 import pytest
@@ -86,6 +87,27 @@ def test_what_is_held_comes_through_once_it_heals(link: Link) -> None:
         client.settimeout(5)
         link.heal()
         assert client.recv(1) == b"b"
+
+
+def test_what_is_slow_comes_through_whole_and_at_its_pace(link: Link) -> None:
+    sent = bytes(range(256)) * 4
+    with connect(link) as client:
+        link.slow(2 * len(sent))
+        began = time.monotonic()
+        client.sendall(sent)
+        assert received(client, len(sent)) == sent
+        assert time.monotonic() - began > 0.4
+        link.slow(1)
+        client.sendall(sent)
+        link.heal()
+        assert received(client, len(sent)) == sent
+
+
+def received(client: socket.socket, size: int) -> bytes:
+    found = b""
+    while len(found) < size:
+        found += client.recv(size)
+    return found
 
 
 def is_broken(client: socket.socket) -> bool:

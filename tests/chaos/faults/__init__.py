@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.chaos.faults import messages, network, processes, storage
+from tests.chaos.faults import demand, messages, network, processes, storage
 from tests.chaos.faults.fault import Fault, NothingToStrike, Site
 
 FAULTS: tuple[Fault, ...] = (
@@ -10,6 +10,7 @@ FAULTS: tuple[Fault, ...] = (
     *network.FAULTS,
     *messages.FAULTS,
     *storage.FAULTS,
+    *demand.FAULTS,
 )
 
 __all__ = ["FAULTS", "Fault", "NothingToStrike", "Site"]

@@ -6,6 +6,8 @@ from tests.chaos.faults.fault import Fault, Site
 from tests.chaos.proxy import Link
 from tests.chaos.stack import LEASE_S
 
+SLOW_S = 25.0
+
 
 def _break(site: Site, link: Link, *, least_s: float, most_s: float) -> str:
     held = site.random.random() < 0.5
@@ -67,6 +69,18 @@ def _worker_from_s3(site: Site) -> str:
     return f"{part.name} {_break(site, link, least_s=1.0, most_s=5.0)}"
 
 
+def _s3_trickles(site: Site) -> str:
+    """Under a job that is stored meanwhile: slow is not broken, so its try goes on."""
+    worker = site.busy_worker()
+    job_id = worker.gang_attempt.partition("/")[0]
+    link = site.stack.link(site.stack.part_of(worker).name, "s3")
+    bytes_s = site.random.randrange(1000, 8000)
+    link.slow(bytes_s)
+    ended = site.until(lambda: site.stack.store.get(job_id).state.terminal, SLOW_S)
+    link.heal()
+    return f"{job_id} at {bytes_s} bytes/s, {'ended' if ended else 'under way'} meanwhile"
+
+
 def _subscriptions(site: Site) -> str:
     """Celery's own, and the workers' ears for cancelled jobs."""
     site.busy_worker()
@@ -83,5 +97,6 @@ FAULTS = (
     Fault("relay cut from Redis", _relay_from_redis),
     Fault("API cut from Redis", _api_from_redis),
     Fault("worker cut from S3", _worker_from_s3),
+    Fault("S3 slow for a worker", _s3_trickles),
     Fault("CLIENT KILL of pub/sub", _subscriptions),
 )
