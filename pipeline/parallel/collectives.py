@@ -13,8 +13,21 @@ from collections.abc import Sequence
 
 import torch
 from torch.distributed import ProcessGroup
+from torch.distributed.device_mesh import DeviceMesh
 
 from pipeline.parallel.ledger import note
+
+
+def open_groups(mesh: DeviceMesh) -> None:
+    """Exchange something over each of a mesh's groups, which every rank must do.
+
+    NCCL takes device memory for a group at its first exchange, outside torch's allocator; a run that
+    has filled the device by then would lose the whole gang.
+    """
+    for group in mesh.get_all_groups():
+        each = [1] * group.size()
+        ones = torch.ones(group.size(), device=mesh.device_type)
+        all_reduce(all_to_all(ones, each, each, group), group)
 
 
 def all_to_all(

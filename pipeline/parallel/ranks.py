@@ -20,6 +20,7 @@ from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 from pipeline.layout import Layout
 from pipeline.options import Device
 from pipeline.parallel import meeting
+from pipeline.parallel.collectives import open_groups
 from pipeline.parallel.following import follow
 from pipeline.parallel.ledger import Ledger
 from pipeline.platforms import Platform, find
@@ -122,8 +123,8 @@ class Ranks:
     def mesh(self, layout: Layout) -> DeviceMesh:
         """Groups named `cfg`, `ring`, `ulysses`, `tp`, and `sp` for ring x ulysses flattened.
 
-        Ranks are numbered as `Layout` documents. A layout's groups are made once: each keeps threads
-        and connections of its own.
+        Ranks are numbered as `Layout` documents. A layout's groups are made, and opened, once: each
+        keeps threads and connections of its own.
 
         Raises:
             ValueError: the layout is of another size.
@@ -136,7 +137,8 @@ class Ranks:
                 (layout.cfg, layout.ring, layout.ulysses, layout.tp),
                 mesh_dim_names=("cfg", "ring", "ulysses", "tp"),
             )
-            mesh["ring", "ulysses"]._flatten("sp")
+            open_groups(mesh)
+            open_groups(mesh["ring", "ulysses"]._flatten("sp"))
             self._meshes[layout] = mesh
         return self._meshes[layout]
 

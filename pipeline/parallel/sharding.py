@@ -12,6 +12,7 @@ from torch import nn
 from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 from torch.distributed.fsdp import fully_shard
 
+from pipeline.parallel.collectives import open_groups
 from pipeline.parallel.ledger import lose_sight
 from pipeline.parallel.ranks import Ranks
 
@@ -32,11 +33,12 @@ def shard_mesh(ranks: Ranks, shard_dim: int | None) -> DeviceMesh:
         raise ValueError(
             f"hsdp_shard_dim {size} does not divide the gang's {ranks.world_size} ranks"
         )
-    if copies == 1:
-        return init_device_mesh(ranks.device.type, (size,), mesh_dim_names=("shard",))
-    return init_device_mesh(
-        ranks.device.type, (copies, size), mesh_dim_names=("replicate", "shard")
+    shape, names = (
+        ((size,), ("shard",)) if copies == 1 else ((copies, size), ("replicate", "shard"))
     )
+    mesh = init_device_mesh(ranks.device.type, shape, mesh_dim_names=names)
+    open_groups(mesh)
+    return mesh
 
 
 def shard_weights(model: nn.Module, blocks: nn.ModuleList, mesh: DeviceMesh) -> None:

@@ -1,10 +1,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
+from unittest import mock
 
 import pytest
+import torch
 
 from pipeline.layout import Layout
+from pipeline.parallel import collectives
+from pipeline.parallel.collectives import all_to_all
 from pipeline.parallel.ranks import Ranks
 from tests.fixtures.ranks import RankPool
 
@@ -83,3 +88,22 @@ def test_a_rank_without_the_device_asked_for_is_refused() -> None:
 
     with pytest.raises(ValueError, match="no xpu device is there"):
         join(rank=0, world_size=1, rendezvous=Path("/nowhere"), device="xpu")
+
+
+def opened(ranks: Ranks, layout: Layout) -> tuple[set[str], set[str]]:
+    """The groups of a layout, and those over which something was exchanged while they were made."""
+    exchanged: set[str] = set()
+
+    def listen(tensor: torch.Tensor, received: Any, sent: Any, group: Any) -> torch.Tensor:
+        exchanged.add(group.group_name)
+        return all_to_all(tensor, received, sent, group)
+
+    with mock.patch.object(collectives, "all_to_all", listen):
+        mesh = ranks.mesh(layout)
+    named = ("cfg", "ring", "ulysses", "tp", "sp")
+    return {mesh.get_group(name).group_name for name in named}, exchanged
+
+
+def test_a_layouts_groups_are_opened_when_they_are_made(rank_pools: Pools) -> None:
+    for groups, exchanged in rank_pools(4).run(opened, Layout(cfg=2, ring=2)):
+        assert exchanged == groups
