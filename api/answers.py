@@ -25,9 +25,10 @@ def described(parts: Parts, look: Look) -> dict[str, Any]:
 
 def answered(parts: Parts, look: Look) -> Response:
     """The job object, and when to ask again."""
-    answer = jsonify(described(parts, look))
+    job_object = described(parts, look)
+    answer = jsonify(job_object)
     if not look.job.state.terminal:
-        answer.headers["openai-poll-after-ms"] = str(poll_after_ms(_eta_s(parts, look)))
+        answer.headers["openai-poll-after-ms"] = str(poll_after_ms(job_object["eta_s"]))
     return answer
 
 

@@ -86,12 +86,13 @@ class Looks:
             with self._list:
                 successor = self._asks[0] if self._asks else None
                 self._asking = successor is not None
+            # First, so that Redis looks for the next ones while these are being answered.
+            if successor is not None:
+                successor.wake()
             for ask in asks:
                 ask.answered = True
                 if ask is not own:
                     ask.wake()
-            if successor is not None:
-                successor.wake()
 
 
 def standing(found: Sequence[str]) -> Standing:
