@@ -170,9 +170,11 @@ class Board:
         flats = self._store.scripts("hook_take", limit, hold_s)
         return tuple(_hook(pairs(flat)) for flat in flats)
 
-    def hook_later(self, hook: Hook, delay_s: float) -> None:
-        """No attempt was made: the event is due again in `delay_s`."""
-        self._store.scripts("hook_later", hook.event, delay_s)
+    def hooks_later(self, delays_s: Mapping[str, float]) -> None:
+        """No attempt was made: each of these events is due again in so many seconds."""
+        if delays_s:
+            parts = [part for event in delays_s.items() for part in event]
+            self._store.scripts("hook_later", *parts)
 
     def hook_tried(
         self, hook: Hook, tried: Mapping[str, object], status: str, delay_s: float | None

@@ -1,4 +1,7 @@
--- No attempt was made: look at the event again. (event, delay in seconds)
-if call('EXISTS', key('hook', ARGV[3])) == 0 then return 0 end
-call('ZADD', key('outbox'), unix_now() + ARGV[4], ARGV[3])
-return 1
+-- No attempt was made: look at the events again. (event, delay in seconds, ...)
+local now = unix_now()
+for i = 3, #ARGV, 2 do
+  if call('EXISTS', key('hook', ARGV[i])) == 1 then
+    call('ZADD', key('outbox'), now + ARGV[i + 1], ARGV[i])
+  end
+end

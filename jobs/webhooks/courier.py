@@ -1,8 +1,7 @@
-"""Sends due events from the outbox: a few at a time, and never many to one receiver.
+"""Sends due events from the outbox: many at a time, and never many to one receiver.
 
-It runs beside the relay's loop in threads of its own, so that a slow receiver holds up no release. One
-receiver takes at most `per_receiver` of them and one owner, whatever number of names he gives his, a
-quarter, so that they hold up no other receiver either.
+It runs beside the relay's loop in threads of its own, so that a slow receiver holds up no release; which
+of them a receiver may have, so that it holds up no other receiver either, `shares` says.
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ from jobs.errors import StoreUnavailable
 from jobs.relay.board import Board, Hook
 from jobs.tracing import OFF, Tracing
 from jobs.webhooks.delivery import Outcome, Sender, delay_s, jitter
-from jobs.webhooks.shares import CROWDED_S, Shares, receiver_of
+from jobs.webhooks.shares import CROWDED_S, Later, Place, Shares, bounds
 
 _log = structlog.get_logger()
 
@@ -33,6 +32,8 @@ class Courier:
     Args:
         leads: whether this relay leads now.
         hold_s: longer than any attempt; a courier that dies with an event delays it by this.
+        threads: deliveries at once, which only wait; a thread is started when it is first needed.
+        per_receiver: of these, how many to one receiver that answers promptly.
     """
 
     def __init__(
@@ -42,7 +43,7 @@ class Courier:
         leads: Callable[[], bool],
         *,
         hold_s: float,
-        threads: int = 32,
+        threads: int = 128,
         per_receiver: int = 2,
         tracing: Tracing = OFF,
     ) -> None:
@@ -52,8 +53,9 @@ class Courier:
         self._hold_s = hold_s
         self._tracing = tracing
         self._threads = threads
-        self._shares = Shares(per_receiver=per_receiver, per_owner=max(1, threads // 4))
-        self._waiting: queue.SimpleQueue[Hook] = queue.SimpleQueue()
+        self._started = 0
+        self._shares = Shares(bounds(threads, per_receiver))
+        self._waiting: queue.SimpleQueue[tuple[Hook, Place]] = queue.SimpleQueue()
         self._wake = threading.Event()
 
     def kick(self) -> None:
@@ -62,8 +64,6 @@ class Courier:
 
     def run(self, stop: threading.Event) -> None:
         """Send until `stop`. An attempt under way then dies with the process and is made again."""
-        for number in range(self._threads):
-            threading.Thread(target=self._work, name=f"webhook-{number}", daemon=True).start()
         while not stop.is_set():
             self._wake.clear()
             try:
@@ -80,22 +80,32 @@ class Courier:
         if room <= 0:
             return False
         hooks = self._board.due_hooks(_BATCH, self._hold_s)
+        later: dict[str, float] = {}
         for hook in hooks:
-            wait_s = CROWDED_S if room <= 0 else self._shares.take(hook)
-            if wait_s:
-                self._board.hook_later(hook, wait_s * (1 + jitter()))
+            place = self._shares.take(hook) if room > 0 else Later(CROWDED_S)
+            if isinstance(place, Later):
+                later[hook.event] = place.seconds * (1 + jitter())
             else:
                 room -= 1
-                self._waiting.put(hook)
+                self._send(hook, place)
+        self._board.hooks_later(later)
         return bool(hooks)
+
+    def _send(self, hook: Hook, place: Place) -> None:
+        self._waiting.put((hook, place))
+        if self._started < min(self._shares.taken, self._threads):
+            name = f"webhook-{self._started}"
+            threading.Thread(target=self._work, name=name, daemon=True).start()
+            self._started += 1
 
     def _work(self) -> None:
         while True:
-            hook = self._waiting.get()
+            hook, place = self._waiting.get()
             start = time.monotonic()
             outcome = self._attempt(hook)
+            took_s = time.monotonic() - start
             try:
-                self._settle(hook, outcome, time.monotonic() - start)
+                self._settle(hook, place, outcome, took_s)
             except StoreUnavailable as error:
                 _log.warning(
                     "webhook's outcome not noted",
@@ -105,7 +115,7 @@ class Courier:
                     reason=str(error),
                 )
             finally:
-                self._shares.give_back(hook, outcome.throttle_s)
+                self._shares.give_back(place, took_s=took_s, rest_s=outcome.throttle_s)
                 self._wake.set()
 
     def _attempt(self, hook: Hook) -> Outcome:
@@ -114,7 +124,7 @@ class Courier:
         except Exception as error:  # noqa: BLE001 - the thread must outlive any one event
             return Outcome(None, f"{type(error).__name__}: {error}"[:200])
 
-    def _settle(self, hook: Hook, outcome: Outcome, took_s: float) -> None:
+    def _settle(self, hook: Hook, place: Place, outcome: Outcome, took_s: float) -> None:
         attempts = hook.attempt + 1
         delay = None if outcome.delivered else delay_s(outcome, attempts, jitter)
         status = _status(outcome, delay)
@@ -133,7 +143,7 @@ class Courier:
             id=hook.event,
             job=hook.job.id,
             attempt=hook.job.fence,
-            receiver=receiver_of(hook),
+            receiver=place.receiver,
             tries=attempts,
             answer=outcome.status,
             reason=outcome.reason,

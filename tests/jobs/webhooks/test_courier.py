@@ -200,10 +200,32 @@ def test_a_slow_receiver_holds_up_no_other(
         courier = Courier(board, patient, lambda: True, hold_s=120)
         with running(board, courier):
             wait_for(lambda: len(receiver.received) == 5, "the others are served", timeout_s=50)
-            assert len(slow.received) <= 2
+            assert len(slow.received) == 1
             slow.hold.set()
     finally:
         slow.close()
+
+
+def test_many_receivers_that_hang_hold_up_no_other_of_their_owner(
+    store: JobStore, board: Board, receiver: Receiver
+) -> None:
+    hanging = [Receiver() for _ in range(6)]
+    for each in hanging:
+        each.hold.clear()
+    try:
+        for each in hanging:
+            ended(store, each.url(), 3)
+        patient = Sender(settings(webhook_timeout_s=60))
+        with running(board, Courier(board, patient, lambda: True, hold_s=120)):
+            wait_for(lambda: all(each.received for each in hanging), "all hang", timeout_s=50)
+            ended(store, receiver.url(), 5)
+            wait_for(lambda: len(receiver.received) == 5, "the others are served", timeout_s=50)
+            assert [len(each.received) for each in hanging] == [1] * 6, "they hang still"
+            for each in hanging:
+                each.hold.set()
+    finally:
+        for each in hanging:
+            each.close()
 
 
 def test_only_a_leader_sends(store: JobStore, board: Board, receiver: Receiver) -> None:
