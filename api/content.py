@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import mimetypes
+from http import HTTPStatus
 from urllib.parse import urlsplit
 
 from flask import Request, Response
 
 from api.fields import ContentQuery
+from api.ranges import part_for
 from jobs.artifacts import ArtifactStore
 from jobs.errors import Conflict, NotFound
 from jobs.record import Artifact, Job
@@ -64,26 +66,24 @@ def find(job: Job, variant: str, index: int = 0) -> Artifact:
 def _stream(
     artifact: Artifact, file_name: str, artifacts: ArtifactStore, request: Request
 ) -> Response:
+    size = artifact.size_bytes
+    part = part_for(request, etag=artifact.sha256, size=size)
     response = Response(
+        status=part.status,
         content_type=artifact.content_type,
         headers={
-            "content-length": str(artifact.size_bytes),
+            "accept-ranges": "bytes",
+            "content-length": str(part.stop - part.start),
             "content-disposition": f'attachment; filename="{file_name}"',
             "cache-control": "private",
             "x-content-type-options": "nosniff",
         },
     )
     response.set_etag(artifact.sha256)
-    ranges = request.range
-    # Any other Range is to be ignored (RFC 9110, 14.2); Werkzeug would answer 416.
-    single = ranges is not None and ranges.units == "bytes" and len(ranges.ranges) == 1
-    response.make_conditional(
-        request.environ, accept_ranges=single, complete_length=artifact.size_bytes
-    )
-    response.headers["accept-ranges"] = "bytes"
-    if request.method == "GET" and response.status_code in (200, 206):
-        part = response.content_range
-        start, stop = part.start or 0, part.stop or artifact.size_bytes
+    if part.status == HTTPStatus.PARTIAL_CONTENT:
+        response.headers["content-range"] = f"bytes {part.start}-{part.stop - 1}/{size}"
+    if part.status != HTTPStatus.NOT_MODIFIED and request.method == "GET":
         # Opened here, not at the first chunk: a missing file must still become a 404.
-        response.response = artifacts.read(artifact.key, start=start, length=stop - start)
+        length = part.stop - part.start
+        response.response = artifacts.read(artifact.key, start=part.start, length=length)
     return response

@@ -228,18 +228,18 @@ def _responses(operation: Operation) -> dict[str, Any]:
     if operation.creates:
         job = {"application/json": {"schema": {"$ref": _REF.format(model="JobObject")}}}
         answers["202"] = {"description": "A job, as `Prefer: respond-async` asks.", "content": job}
+    error: dict[str, Any] = {
+        "application/json": {"schema": {"$ref": _REF.format(model="ErrorAnswer")}}
+    }
     if operation.path.endswith("/content"):
         answers |= {
             "206": {"description": "The part that Range names.", "content": content},
             "302": {"description": "To a presigned link."},
             "304": {"description": "Not modified."},
-            "416": {"description": "No such range."},
+            "412": {"description": "If-Match names another file.", "content": error},
+            "416": {"description": "No such range.", "content": error},
         }
-    error = {"schema": {"$ref": _REF.format(model="ErrorAnswer")}}
     if operation.path == "/health":
-        error = {}
-    answers |= {
-        status: {"description": text, "content": {"application/json": error}}
-        for status, text in _ERRORS.items()
-    }
+        error = {"application/json": {}}
+    answers |= {status: {"description": text, "content": error} for status, text in _ERRORS.items()}
     return answers

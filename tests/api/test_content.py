@@ -80,6 +80,7 @@ SIZE = len(CONTENT)
         ("bytes=10-19", 10, 20),
         ("bytes=300000-599999", 300_000, 600_000),
         ("bytes=-5", SIZE - 5, SIZE),
+        (f"bytes=-{SIZE + 1}", 0, SIZE),
         (f"bytes={SIZE - 1}-{SIZE + 100}", SIZE - 1, SIZE),
     ],
 )
@@ -115,6 +116,56 @@ def test_a_known_etag_is_304_and_an_old_one_gets_the_whole(served: FlaskClient, 
     assert (resumed.status_code, resumed.data) == (206, CONTENT[5:10])
     changed = served.get(path, headers={"range": "bytes=5-9", "if-range": '"other"'})
     assert (changed.status_code, changed.data) == (200, CONTENT)
+
+
+OTHER, ETAG, WEAK = '"other"', "ETAG", "W/ETAG"
+"""ETAG stands for the file's own."""
+
+
+@pytest.mark.parametrize(
+    ("method", "headers", "status"),
+    [
+        ("GET", {"if-match": OTHER}, 412),
+        ("HEAD", {"if-match": OTHER}, 412),
+        ("GET", {"if-match": OTHER, "range": "bytes=0-9"}, 412),
+        ("GET", {"if-match": OTHER, "if-none-match": ETAG}, 412),
+        ("GET", {"if-match": WEAK}, 412),
+        ("GET", {"if-match": f"{OTHER}, {ETAG}"}, 200),
+        ("GET", {"if-match": "*"}, 200),
+        ("GET", {"if-match": ETAG, "range": "bytes=0-9"}, 206),
+        ("GET", {"if-match": ETAG, "if-none-match": ETAG}, 304),
+        ("GET", {"if-none-match": ETAG, "range": "bytes=0-9"}, 304),
+        ("GET", {"if-none-match": WEAK}, 304),
+        ("GET", {"if-none-match": "*"}, 304),
+        ("HEAD", {"if-none-match": ETAG}, 304),
+        ("GET", {"if-none-match": OTHER, "range": "bytes=0-9"}, 206),
+        ("GET", {"if-none-match": OTHER, "range": f"bytes={SIZE}-"}, 416),
+        ("HEAD", {"range": "bytes=0-9"}, 200),
+        ("HEAD", {"range": f"bytes={SIZE}-"}, 200),
+        ("GET", {"if-range": WEAK, "range": "bytes=0-9"}, 200),
+        ("GET", {"if-range": "Wed, 21 Oct 2015 07:28:00 GMT", "range": "bytes=0-9"}, 200),
+        ("GET", {"if-range": OTHER}, 200),
+    ],
+)
+def test_conditions_are_weighed_in_the_order_of_rfc_9110(
+    served: FlaskClient, path: str, method: str, headers: dict[str, str], status: int
+) -> None:
+    """And no answer promises bytes that do not follow: the next one would be read in their place."""
+    etag = served.head(path).headers["etag"]
+    sent = {name: value.replace("ETAG", etag) for name, value in headers.items()}
+    answer = served.open(path, method=method, headers=sent)
+    assert answer.status_code == status
+    if status >= 400:
+        assert answer.content_type == "application/json"
+        assert "content-disposition" not in answer.headers
+    if method == "HEAD" or status == 304:
+        assert answer.data == b""
+    else:
+        assert answer.headers["content-length"] == str(len(answer.data))
+    if status == 304:
+        assert answer.headers["etag"] == etag
+        assert "content-length" not in answer.headers
+    assert ("content-range" in answer.headers) is (status in (206, 416))
 
 
 def test_the_file_is_closed_whether_read_or_not(served: FlaskClient, path: str) -> None:
