@@ -23,8 +23,8 @@ from api import (
     traces,
     videos,
 )
-from api.bodies import StrictFormParser
 from api.door import Door
+from api.forms import StrictFormParser
 from api.parts import Parts
 from jobs.artifacts import ArtifactStore
 from jobs.catalog import Catalog

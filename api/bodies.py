@@ -1,4 +1,4 @@
-"""A request's body, JSON or multipart, as one flat dict. What it means is pydantic's business."""
+"""A request's body, JSON or multipart, and its query, as dicts. What they mean is pydantic's business."""
 
 from __future__ import annotations
 
@@ -7,20 +7,13 @@ from collections.abc import Collection
 from typing import Any, NoReturn
 
 from flask import Request
-from werkzeug.datastructures import FileStorage, MultiDict
 from werkzeug.exceptions import UnsupportedMediaType
-from werkzeug.formparser import FormDataParser
 
-from api.given import Upload
+from api.forms import read_form
 from pipeline.limits import RequestError
 
-
-class StrictFormParser(FormDataParser):
-    """Werkzeug's parser takes a malformed form for an empty one; this one raises ValueError."""
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self.silent = False
+_WHOLE = "must be whole Unicode characters, no lone surrogates"
+"""JSON can spell half a character ("\\ud800"); nothing behind us can store it."""
 
 
 def read_body(request: Request, *, several: Collection[str] = ()) -> dict[str, Any]:
@@ -37,36 +30,60 @@ def read_body(request: Request, *, several: Collection[str] = ()) -> dict[str, A
         request.stream.read(1)  # raises 413 where a chunked body was cut at the limit
         return _read_json(data)
     if kind == "multipart/form-data":
-        return _read_multipart(request, several)
+        return read_form(request, several)
     raise UnsupportedMediaType(
         f"content-type must be application/json or multipart/form-data, got {kind or 'none'!r}"
     )
 
 
+def read_query(request: Request) -> dict[str, str]:
+    """The query's fields.
+
+    Raises:
+        RequestError: one is given twice.
+    """
+    for name, values in request.args.lists():
+        if len(values) > 1:
+            raise RequestError(name, None, f"must be given once, was given {len(values)} times")
+    return request.args.to_dict()
+
+
+class _Pairs(list[tuple[str, Any]]):
+    """A JSON object as it is spelled."""
+
+
 def _read_json(data: bytes) -> dict[str, Any]:
     try:
-        body = json.loads(data, object_pairs_hook=_unique, parse_constant=_no_constant)
+        body = json.loads(data, object_pairs_hook=_Pairs, parse_constant=_no_constant)
+        if not isinstance(body, _Pairs):
+            raise RequestError("body", _plain(body, "body"), "must be a JSON object")
+        return _object(body)
     except RecursionError:
         raise RequestError("body", None, "is nested too deeply") from None
     except ValueError as error:  # also bytes that are no UTF-8, and integers beyond all measure
         raise RequestError("body", None, f"is malformed JSON: {error}") from None
-    if not isinstance(body, dict):
-        raise RequestError("body", body, "must be a JSON object")
-    return body
 
 
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    body = dict(pairs)
-    if len(body) < len(pairs):
-        names = [name for name, _ in pairs]
-        twice = next(name for name in names if names.count(name) > 1)
-        raise RequestError(twice, None, "must be given once")
+def _object(pairs: _Pairs, prefix: str = "") -> dict[str, Any]:
+    body: dict[str, Any] = {}
     for name, value in pairs:
-        # JSON can spell half a character ("\\ud800"); nothing behind us can store it.
-        if not (_is_text(name) and (not isinstance(value, str) or _is_text(value))):
-            field = name.encode("ascii", "backslashreplace").decode()
-            raise RequestError(field, None, "must be whole Unicode characters, no lone surrogates")
+        field = prefix + name.encode("utf-8", "backslashreplace").decode()
+        if name in body:
+            raise RequestError(field, None, "must be given once")
+        if not _is_text(name):
+            raise RequestError(field, None, _WHOLE)
+        body[name] = _plain(value, field)
     return body
+
+
+def _plain(value: Any, field: str) -> Any:
+    if isinstance(value, _Pairs):
+        return _object(value, f"{field}.")
+    if isinstance(value, list):
+        return [_plain(each, f"{field}.{index}") for index, each in enumerate(value)]
+    if isinstance(value, str) and not _is_text(value):
+        raise RequestError(field, None, _WHOLE)
+    return value
 
 
 def _is_text(value: str) -> bool:
@@ -79,30 +96,3 @@ def _is_text(value: str) -> bool:
 
 def _no_constant(name: str) -> NoReturn:
     raise ValueError(f"{name} is no JSON")
-
-
-def _read_multipart(request: Request, several: Collection[str]) -> dict[str, Any]:
-    try:
-        form, files = request.form, request.files
-    except ValueError as error:
-        raise RequestError("body", None, f"is malformed multipart: {error}") from None
-    for name, value in form.items(multi=True):
-        if "\ufffd" in f"{name}{value}":  # what Werkzeug puts for bytes that it cannot decode
-            raise RequestError(name, None, "must be UTF-8 text")
-    if twice := [name for name in form if name in files]:
-        raise RequestError(twice[0], None, "must be given once")
-    lists = {name: _uploads(files.getlist(name)) for name in files if name in several}
-    single = _only_once(files, several).items()
-    return _only_once(form) | lists | {name: _uploads([file])[0] for name, file in single}
-
-
-def _uploads(files: list[FileStorage]) -> list[Upload]:
-    # What a client calls its file is nobody's business here.
-    return [Upload(file.stream.read()) for file in files]
-
-
-def _only_once(fields: MultiDict[str, Any], several: Collection[str] = ()) -> dict[str, Any]:
-    for name, values in fields.lists():
-        if len(values) > 1 and name not in several:
-            raise RequestError(name, None, f"must be given once, was given {len(values)} times")
-    return {name: value for name, value in fields.items() if name not in several}

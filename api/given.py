@@ -101,23 +101,3 @@ Several = Annotated[
     WithJsonSchema({"anyOf": [_SCHEMA, {"type": "array", "items": _SCHEMA}]}),
 ]
 """One or several of them."""
-
-
-def spelled(body: dict[str, Any], name: str, *others: str) -> dict[str, Any]:
-    """`body` with the image field under `name`, however the client spells it.
-
-    As forms have it (`name[]`, `name[image_url]`), or as one of `others`.
-
-    Raises:
-        RequestError: it is given in two ways.
-    """
-    forms = [name, f"{name}[]", f"{name}[image_url]", f"{name}[file_id]", *others]
-    given = [each for each in forms if each in body]
-    if len(given) > 1:
-        raise RequestError(given[1], None, f"must be given once, was also given as {given[0]}")
-    if not given or given == [name]:
-        return body
-    rest = {each: value for each, value in body.items() if each != given[0]}
-    value = body[given[0]]
-    part = given[0].removeprefix(name).strip("[]")
-    return rest | {name: {part: value} if part in ("image_url", "file_id") else value}

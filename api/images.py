@@ -18,14 +18,16 @@ from api.bodies import read_body
 from api.door import owner
 from api.errors import problem
 from api.fields import EditBody, ImageBody, merged
-from api.given import Given, spelled
+from api.given import Given
 from api.inputs import gather, resolve_with
 from api.parts import Parts
 from jobs.record import Job
 from jobs.states import State
+from pipeline.limits import RequestError
 from pipeline.request import parse
 
-IMAGE = "image"
+IMAGE, IMAGES = "image", "images"
+"""OpenAI's names for the same: in forms, and in JSON."""
 _AT_FAULT = ("invalid_request", "input_missing")
 """Codes of jobs that failed by what the client sent, which only the gang could see."""
 
@@ -40,8 +42,12 @@ def blueprint(parts: Parts) -> Blueprint:
 
     @routes.post("/edits")
     def edit() -> Response:
-        given = merged(read_body(request, several=(IMAGE, f"{IMAGE}[]")))
-        body = parse(EditBody, spelled(given, IMAGE, "images"))
+        given = merged(read_body(request, several=(IMAGE,)))
+        if IMAGES in given:
+            if IMAGE in given:
+                raise RequestError(IMAGES, None, f"must be given once, was also given as {IMAGE}")
+            given[IMAGE] = given.pop(IMAGES)
+        body = parse(EditBody, given)
         return _made(parts, body, body.image)
 
     return routes

@@ -10,7 +10,7 @@ from flask import Blueprint, Response, jsonify, request
 from api import content
 from api.accept import accept
 from api.answers import answered, applied, described, preferred, wait_for_end
-from api.bodies import read_body
+from api.bodies import read_body, read_query
 from api.door import owner
 from api.fields import ContentQuery, ListQuery, RetryBody, merged
 from api.parts import Parts
@@ -29,7 +29,7 @@ def blueprint(parts: Parts, kind: str) -> Blueprint:
 
     @routes.get("")
     def index() -> Response:
-        query = parse(ListQuery, request.args.to_dict())
+        query = parse(ListQuery, read_query(request))
         model = None if query.model is None else parts.catalog.first_name(query.model)
         page = parts.store.list(
             owner(),
@@ -53,7 +53,7 @@ def blueprint(parts: Parts, kind: str) -> Blueprint:
 
     @routes.get("/<job_id>/content")
     def download(job_id: str) -> Response:
-        query = parse(ContentQuery, request.args.to_dict())
+        query = parse(ContentQuery, read_query(request))
         job = parts.store.get(known(job_id, kind), owner=owner())
         return content.answer(job, query, parts.artifacts, request)
 

@@ -6,6 +6,7 @@ from typing import Any
 
 from flask import Blueprint, Response, jsonify, request
 
+from api.bodies import read_query
 from api.fields import ModelQuery
 from api.parts import Parts
 from jobs.workers import ServedModel
@@ -32,7 +33,7 @@ def blueprint(parts: Parts) -> Blueprint:
     @routes.get("/model_info")
     def info() -> Response:
         """What other servers' clients ask for: where the model came from."""
-        query = parse(ModelQuery, request.args.to_dict())
+        query = parse(ModelQuery, read_query(request))
         model = parts.workers.find(query.model)
         return jsonify(_public(model) | {"model_path": model.names[-1]})
 

@@ -10,7 +10,6 @@ from api.accept import accept
 from api.bodies import read_body
 from api.door import owner
 from api.fields import RemixBody, VideoBody, merged
-from api.given import spelled
 from api.inputs import gather, resolve_with
 from api.jobs import created, known
 from api.parts import Parts
@@ -27,7 +26,7 @@ def blueprint(parts: Parts) -> Blueprint:
     @routes.post("")
     @routes.post("/generations")
     def create() -> Response:
-        body = parse(VideoBody, spelled(merged(read_body(request)), IMAGE))
+        body = parse(VideoBody, merged(read_body(request)))
         given = () if body.input_reference is None else (body.input_reference,)
         card = parts.catalog.card(body.model)
         wanted = resolve_with(body, card, given, IMAGE)

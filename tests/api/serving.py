@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import httpx
+from pydantic import SecretStr
 
 from jobs.artifacts import ArtifactStore
 from jobs.record import JobError
@@ -28,11 +29,12 @@ class Server:
     def __init__(self, settings: Settings, log: Path) -> None:
         self.url = f"http://127.0.0.1:{settings.port}"
         self._log = log
+        given = {name: getattr(settings, name) for name in settings.model_fields_set}
         environment = os.environ | {
-            "RUSHES_REDIS_URL": settings.redis_url or "",
-            "RUSHES_HOME": str(settings.home),
-            "RUSHES_PORT": str(settings.port),
-            "RUSHES_MAX_BODY_BYTES": str(settings.max_body_bytes),
+            f"RUSHES_{name.upper()}": str(
+                value.get_secret_value() if isinstance(value, SecretStr) else value
+            )
+            for name, value in given.items()
         }
         with log.open("wb") as file:
             self.process = subprocess.Popen(

@@ -43,6 +43,9 @@ def part(name: str, value: str, extra: str = "") -> bytes:
         (b'{"prompt": "x", "prompt": "y"}', "prompt", "once"),
         (b'{"prompt": "\\ud800"}', "prompt", "surrogates"),
         (b'{"\\ud800<b>": 1}', "\\ud800<b>", "surrogates"),
+        (b'{"prompt": "x", "metadata": {"a": "\\ud800"}}', "metadata.a", "surrogates"),
+        (b'{"prompt": "x", "metadata": {"a": 1, "a": 2}}', "metadata.a", "once"),
+        (b'{"prompt": "x", "webhook_events": ["\\ud800"]}', "webhook_events.0", "surrogates"),
         (b'{"prompt": "x", "width": 1e400}', "width", "finite"),
         (b'{"prompt": "x", "\\u0000": 1}', "\0", "unknown"),
     ],
@@ -77,6 +80,25 @@ def test_bad_json_is_400(
             BOUNDARY,
             ("prompt", "once"),
         ),
+        (part("metadata[a]", "1") * 2 + b"--xyz--", BOUNDARY, ("metadata[a]", "2 times")),
+        (
+            part("metadata", "{}") + part("metadata[a]", "1") + b"--xyz--",
+            BOUNDARY,
+            ("metadata[a]", "two ways"),
+        ),
+        (
+            part("metadata[a][b]", "1") + part("metadata[a]", "1") + b"--xyz--",
+            BOUNDARY,
+            ("metadata[a]", "two ways"),
+        ),
+        (part("prompt[a]", "x") + b"--xyz--", BOUNDARY, ("prompt", "valid string")),
+        (part("prompt", "x") + part("wall[a]", "x") + b"--xyz--", BOUNDARY, ("wall", "unknown")),
+        (part("prompt", "x") + part("prompt[", "x") + b"--xyz--", BOUNDARY, ("prompt[", "unknown")),
+        (
+            part("prompt", "x") + part("a[b][c][d][e]", "x") + b"--xyz--",
+            BOUNDARY,
+            ("a[b][c][d][e]", "unknown"),
+        ),
         (
             part("prompt", "x") + part("input_reference", "y", '; filename="f"') + b"--xyz--",
             BOUNDARY,
@@ -98,6 +120,35 @@ def test_bad_multipart_is_400(
     assert answer.get_json()["error"]["param"] == param
     assert word in answer.get_json()["error"]["message"]
     assert store.queued() == 0
+
+
+def test_a_form_spells_objects_and_lists_as_openais_sdk_does(
+    served: FlaskClient, store: JobStore
+) -> None:
+    fields = {
+        "prompt": "x",
+        "metadata[a]": "1",
+        "metadata[b c]": "2",
+        "extra_body[seed]": "7",
+        "webhook_events[]": "video.completed",
+    }
+    data = b"".join(part(name, value) for name, value in fields.items()) + b"--xyz--"
+    answer = post(served, data, BOUNDARY)
+    assert (
+        answer.get_json()["error"]["message"] == "webhook_events needs a webhook_url to be sent to"
+    )
+    del fields["webhook_events[]"]
+    data = b"".join(part(name, value) for name, value in fields.items()) + b"--xyz--"
+    job = post(served, data, BOUNDARY).get_json()
+    assert (job["metadata"], job["seed"]) == ({"a": "1", "b c": "2"}, 7)
+
+
+def test_a_field_of_a_query_is_given_once_too(served: FlaskClient) -> None:
+    for path in ("/v1/videos?limit=1&limit=2", "/v1/model_info?model=tiny&model=tiny"):
+        answer = served.get(path)
+        assert answer.status_code == 400
+        assert answer.get_json()["error"]["param"] in ("limit", "model")
+        assert "2 times" in answer.get_json()["error"]["message"]
 
 
 @pytest.mark.parametrize(

@@ -16,10 +16,12 @@ import openai
 import pytest
 import requests
 from openai import OpenAI
+from pydantic import SecretStr
 
 from jobs.artifacts import ArtifactStore, open_artifacts
 from jobs.keys import Keys, Rights
 from jobs.settings import Settings
+from jobs.states import State
 from jobs.store import JobStore
 from jobs.workers import Workers
 from tests.api.serving import gang_at_work, serving
@@ -37,6 +39,12 @@ class Service:
     key: str
     video: bytes
     image: bytes
+
+
+@pytest.fixture
+def settings(settings: Settings) -> Settings:
+    secret = SecretStr("whsec_" + base64.b64encode(b"0" * 32).decode())
+    return settings.model_copy(update={"webhook_secret": secret})
 
 
 @pytest.fixture
@@ -80,6 +88,24 @@ def test_openais_sdk_makes_watches_downloads_lists_and_deletes(
     assert client.videos.delete(remix.id).deleted
     with pytest.raises(openai.NotFoundError):
         client.videos.retrieve(remix.id)
+
+
+def test_openais_sdk_sends_objects_and_lists(
+    client: OpenAI, store: JobStore, service: Service
+) -> None:
+    """As fields of a form, for it has no other way to create a video."""
+    extra = {
+        "metadata": {"shot": "12 b", "take": "3"},
+        "webhook_url": "https://example.com/hook",
+        "webhook_events": ["video.completed", "video.failed"],
+        "extra_body": {"seed": 7},
+    }
+    made = client.videos.create(prompt=PROMPT, extra_body=extra)
+    assert made.model_extra is not None
+    assert (made.model_extra["metadata"], made.model_extra["seed"]) == (extra["metadata"], 7)
+    job = store.get(made.id)
+    assert job.webhook_url == extra["webhook_url"]
+    assert job.webhook_events == (State.COMPLETED, State.FAILED)
 
 
 def test_openais_sdk_makes_images(client: OpenAI, service: Service) -> None:

@@ -45,7 +45,7 @@ def images(draw: st.DrawFn) -> bytes:
 
 
 NAMES = st.sampled_from(
-    ["image", "image[]", "image[image_url]", "images", "input_reference", "input_reference[]",
+    ["image", "image[]", "image[image_url]", "image[a][]", "images", "metadata[a]", "input_reference", "input_reference[]",
      "mask", "prompt", "n", "seed", "size", "extra_body", "", "x" * 300, "wände", "image\0"]
 )  # fmt: skip
 FILE_NAMES = st.none() | st.sampled_from(
