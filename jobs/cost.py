@@ -1,7 +1,10 @@
-"""What a job is expected to cost, for the fair order: units of work, known from the request alone.
+"""What a job is expected to cost: units of work, known from the request alone.
 
-The seconds that a unit takes are learned per model from finished jobs (`rate:<model>` in Redis), so
-only the proportions matter here.
+The seconds that so many units take are learned per model from finished jobs: the middle one of the last
+five of each size (powers of two of units) is a point, and between points the scripts draw lines
+(`expected` in scripts/prelude.lua). So a job costs what others of its size did, and what every job takes
+once, such as its prompt's encoding, is not taken for work that grows with it. Of a job beyond four times
+the largest nobody can tell: it has no time left to show, and no budget refuses it.
 """
 
 from __future__ import annotations

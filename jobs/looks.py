@@ -97,11 +97,11 @@ class Looks:
 
 def standing(found: Sequence[str]) -> Standing:
     """What the scripts tell of a job's place."""
-    position, owners, pace_s = found
+    position, owners, whole_s = found
     return Standing(
         queue_position=int(position) if position else None,
         owners=int(owners),
-        pace_s=float(pace_s) if pace_s else None,
+        whole_s=float(whole_s) if whole_s else None,
     )
 
 

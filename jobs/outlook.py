@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from jobs.cost import work_units
 from jobs.public import percent
 from jobs.record import Job, Progress
 from jobs.states import State
@@ -21,8 +20,8 @@ class Standing:
     """Among its owner's waiting jobs of that model and priority, from 1; None: it does not wait."""
     owners: int
     """Owners that wait at its level, its own included."""
-    pace_s: float | None
-    """Seconds per unit of work, learned from finished jobs of the model."""
+    whole_s: float | None
+    """Seconds that all of it takes, by finished jobs of the model; None: nobody can tell."""
 
 
 @dataclass(frozen=True)
@@ -46,9 +45,9 @@ def eta_s(look: Look, *, gangs: int, now: float) -> float | None:
     done, before = percent(job.progress), _percent_resumed(job)
     if job.started_at is not None and done - before >= MEASURED_PERCENT:
         return max(0.0, now - job.started_at) * (100 - done) / (done - before)
-    if standing.pace_s is None:
+    if standing.whole_s is None:
         return None
-    whole_s = standing.pace_s * work_units(job.request) * (1 - before / 100)
+    whole_s = standing.whole_s * (1 - before / 100)
     if job.state is State.IN_PROGRESS:
         ran_s = max(0.0, now - (job.started_at or now))
         return max(0.0, whole_s - ran_s)

@@ -1,17 +1,33 @@
 -- in_progress -> completed. (id, fence, artifacts JSON, usage JSON, device seconds,
 -- {"store" | "step": seconds} as JSON) -> state or false.
 -- A refused attempt's files are noted for the sweep: it may have stored them after its last sweep.
-local DECAY = 0.8  -- of a finished job's weight, with each further one
+local KEPT, FORGOTTEN_S = 5, 7 * 86400
 
--- Sums, not an average of rates: a tiny job is all fixed cost, and its rate says little of a large one.
-local function learn(job, device_s, took_s)
-  local work, sums = key('work', job.model), {}
-  for name, seen in pairs({units = tonumber(job.units), device_s = device_s, took_s = took_s}) do
-    sums[name] = DECAY * tonumber(call('HGET', work, name) or 0) + seen
-    call('HSET', work, name, sums[name])
+-- The middle one by pace: the first run of a gang is slow, and others now and then.
+local function typical(runs)
+  table.sort(runs, function(a, b) return a[3] / a[1] < b[3] / b[1] end)
+  return runs[math.ceil(#runs / 2)]
+end
+
+-- By size, not one rate for all: a tiny job is all fixed cost and says nothing of a large one.
+local function learn(job, device_s, took_s, now)
+  local units, all = tonumber(job.units), key('runs', job.model)
+  local size = tostring(math.floor(math.log(units) / math.log(2)))
+  local own = cjson.decode(call('HGET', all, size) or '[]')
+  own[#own + 1] = {units, device_s, took_s, now}
+  if #own > KEPT then table.remove(own, 1) end
+  call('HSET', all, size, cjson.encode(own))
+  local costs, sizes = {}, call('HGETALL', all)
+  for i = 1, #sizes, 2 do
+    local runs = cjson.decode(sizes[i + 1])
+    if runs[#runs][4] < now - FORGOTTEN_S then
+      call('HDEL', all, sizes[i])
+    else
+      costs[#costs + 1] = typical(runs)
+    end
   end
-  call('SET', key('rate', job.model), sums.device_s / sums.units)
-  call('SET', key('pace', job.model), sums.took_s / sums.units)
+  table.sort(costs, function(a, b) return a[1] < b[1] end)
+  call('SET', key('costs', job.model), cjson.encode(costs))
 end
 
 local id, fence, seconds = ARGV[3], ARGV[4], tonumber(ARGV[7])
@@ -28,7 +44,7 @@ end_attempt(job, now, seconds)
 call('ZREM', key('sweep'), files)
 let_go(job)
 -- An attempt that went on from a checkpoint did not do all the work.
-if not job.resumed then learn(job, seconds, now - tonumber(job.started_at)) end
+if not job.resumed then learn(job, seconds, now - tonumber(job.started_at), now) end
 for stage, seconds_of_it in pairs(cjson.decode(ARGV[6]).timings_s) do
   observe('stage', stage .. ' ' .. job.model, seconds_of_it)
 end

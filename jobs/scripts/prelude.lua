@@ -15,9 +15,9 @@
 -- times:<priority>:<model>       zset   virtual times of owners that do not wait
 -- floor:<priority>:<model>       float  virtual time of the owner served last
 -- queue:<priority>:<owner>:<model> zset waiting job ids by created_at
--- work:<model>                   hash   decayed sums over finished jobs: units, device_s, took_s
--- rate:<model>                   float  device_s / units of it
--- pace:<model>                   float  took_s / units of it; a job takes from claim to completed
+-- runs:<model>                   hash   size of a job, as a power of two -> the last runs of that size, as JSON
+-- costs:<model>                  string a typical run of each size, the smallest first, as JSON: {units,
+--                                       device_s, took_s} each, from claim to completed
 -- steps:<kind of gang>           hash   longest seconds by step (jobs/steps.py); runs out unless renewed
 -- released                       hash   job id -> "<release> <model>", handed to Celery, not claimed
 -- running                        hash   job id -> "<fence> <beat>"
@@ -143,6 +143,31 @@ local function spend(job, seconds, now)
   call('EXPIRE', spent_key(job.owner, now), 2 * 86400)
 end
 
+-- What a job takes (jobs/cost.py) --------------------------------------------------------------------
+
+local REACH = 4  -- times the largest run: of what is larger still nobody can tell
+
+-- Device-seconds and seconds of a job of so many units, and whether that is more than a guess; nothing
+-- before the first run. Linear between runs, in proportion below them. Beyond them it grows as from the
+-- smallest to the largest: what every job takes once, however small, does not grow.
+local function expected(model, units)
+  local runs = cjson.decode(call('GET', key('costs', model)) or '[]')
+  local first, last = runs[1], runs[#runs]
+  if not first then return end
+  local low, high, beyond = {0, 0, 0}, first, units > last[1]
+  for i = 2, #runs do
+    if units > runs[i - 1][1] then low, high = runs[i - 1], runs[i] end
+  end
+  if beyond and #runs > 1 then low, high = first, last end
+  local function along(value)
+    local slope = (high[value] - low[value]) / (high[1] - low[1])
+    if not beyond then return low[value] + slope * (units - low[1]) end
+    slope = math.max(0, math.min(slope, last[value] / last[1]))
+    return last[value] + slope * (units - last[1])
+  end
+  return along(2), along(3), units <= REACH * last[1]
+end
+
 -- The fair order -----------------------------------------------------------------------------------
 
 local function level(job)
@@ -218,11 +243,12 @@ local function settle(job, seconds)
 end
 
 -- Where a live job stands, for its owner: place among the owner's waiting jobs ('' when it does not
--- wait), owners that wait at its level, learned seconds per unit of work ('' when none has finished).
+-- wait), owners that wait at its level, seconds that all of it takes ('' when nobody can tell).
 local function standing(job)
   local place = call('ZRANK', queue_key(job), job.id)
   local owners = call('ZCARD', key('order', level(job)))
-  return {place and tostring(place + 1) or '', tostring(owners), call('GET', key('pace', job.model)) or ''}
+  local _, took_s, known = expected(job.model, tonumber(job.units))
+  return {place and tostring(place + 1) or '', tostring(owners), known and tostring(took_s) or ''}
 end
 
 -- A release that nobody claimed: as if it had not been.

@@ -16,7 +16,7 @@ while unclaimed < free do
   local job = read(id)
   local floor = key('floor', level(job))
   call('SET', floor, math.max(time, tonumber(call('GET', floor) or time)))
-  local charge = tonumber(job.units) * tonumber(call('GET', key('rate', model)) or 1)
+  local charge = expected(model, tonumber(job.units)) or tonumber(job.units)
   add_time(job, charge)
   dequeue(job)
   write(job, {release = tonumber(job.release) + 1, charge = charge})

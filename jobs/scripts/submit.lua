@@ -30,14 +30,13 @@ local function submit()
   if own_most and tonumber(call('HGET', key('tally', owner), 'queued') or 0) >= own_most then
     return {'owner full'}
   end
-  local rate = tonumber(call('GET', key('rate', model)) or 0)
-  local estimate = math.ceil(1000 * tonumber(units) * rate)
+  local device_s, _, known = expected(model, tonumber(units))
+  local estimate = math.ceil(1000 * (device_s or 0))
   if budget then
-    local taken = tonumber(call('GET', spent_key(owner, unix_now())) or 0)
-      + tonumber(call('HGET', key('tally', owner), 'estimate') or 0)
-    if taken >= budget or taken + estimate > budget then
-      return {'budget', tostring(math.max(0, budget - taken))}
-    end
+    local left = budget - tonumber(call('GET', spent_key(owner, unix_now())) or 0)
+      - tonumber(call('HGET', key('tally', owner), 'estimate') or 0)
+    if left <= 0 or (known and estimate > left) then return {'budget', tostring(math.max(0, left))} end
+    estimate = math.min(estimate, left)  -- a guess refuses nobody, but holds what it can
   end
   if with_inputs then
     local due = call('ZSCORE', key('sweep'), inputs_of(id))

@@ -182,7 +182,7 @@ def test_quotas_of_a_key_are_429(door: Door) -> None:
 
 
 def test_a_used_up_budget_is_429_that_no_sdk_retries(door: Door, store: JobStore) -> None:
-    store.redis.set(store.key("rate", "tiny"), "1000")  # device-seconds of a unit of work
+    store.redis.set(store.key("costs", "tiny"), "[[100, 1000, 1000]]")
     answer = door.create(door.key(daily_device_s=0.001))
     assert (answer.status_code, answer.headers["x-should-retry"]) == (429, "false")
     assert answer.get_json()["error"]["code"] == "insufficient_quota"

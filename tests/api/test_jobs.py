@@ -110,7 +110,7 @@ def test_a_job_tells_its_place_its_time_and_when_to_poll(
     first, second = create(served), create(served)
     assert (first["queue_position"], second["queue_position"]) == (1, 2)
     assert first["eta_s"] is None
-    store.redis.set(store.key("pace", "tiny"), "1.0")
+    store.redis.set(store.key("costs", "tiny"), "[[100, 100, 100]]")
     answer = served.get(f"/v1/videos/{second['id']}")
     eta_s = answer.get_json()["eta_s"]
     assert eta_s > 0

@@ -94,7 +94,7 @@ def test_a_look_tells_place_and_time(store: JobStore, board: Board, workers: Wor
     assert ended.job.state is State.COMPLETED
     assert ended.standing.queue_position is None
     assert eta_s(ended, gangs=1, now=0.0) is None
-    store.redis.set(store.key("pace", "tiny"), "0.5")
+    store.redis.set(store.key("costs", "tiny"), "[[100, 50, 50]]")
     waits = store.submit(making.job())
     look = store.look(waits.id)
     alone = eta_s(look, gangs=100, now=0.0)
@@ -106,7 +106,7 @@ def test_a_look_tells_place_and_time(store: JobStore, board: Board, workers: Wor
 
 def test_a_denoising_job_is_measured_by_its_own_pace(store: JobStore, board: Board) -> None:
     job = store.submit(making.job())
-    store.redis.set(store.key("pace", "tiny"), "1000000")
+    store.redis.set(store.key("costs", "tiny"), "[[100, 1e8, 1e8]]")
     (release,) = board.release("tiny", 1)
     claimed = making.claim(store, job.id, release.number)
     assert claimed is not None

@@ -105,11 +105,11 @@ def test_a_beat_says_where_the_attempt_went_on_and_the_next_attempt_forgets_it(
     assert claimed(store, board, job).resumed is None
 
 
-def test_an_attempt_that_did_part_of_the_work_teaches_no_rate(
+def test_an_attempt_that_did_part_of_the_work_teaches_nothing(
     store: JobStore, board: Board
 ) -> None:
     for resumed in (Resumed(item=0, step=5, steps=9), None):
         job = claimed(store, board, store.submit(making.job()))
         store.beat(job.id, job.fence, None, resumed)
         store.complete(job.id, job.fence, [], making.usage())
-        assert store.redis.exists("t:rate:tiny") == (resumed is None)
+        assert store.redis.exists("t:costs:tiny") == (resumed is None)

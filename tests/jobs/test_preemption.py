@@ -123,7 +123,7 @@ def test_the_lowest_priority_goes_first_then_the_longest_to_go() -> None:
         job = making.job(
             id=name, priority=priority, state=State.IN_PROGRESS, started_at=0.0, progress=progress
         )
-        return Look(job, Standing(queue_position=None, owners=0, pace_s=None))
+        return Look(job, Standing(queue_position=None, owners=0, whole_s=None))
 
     looks = [look("high", 3, 3), look("shorter", 1, 12), look("longer", 1, 8), look("new", 0, 0)]
     chosen = choose(looks, longer_than_s=10.0, now=now)
