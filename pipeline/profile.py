@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -9,6 +10,8 @@ from pathlib import Path
 from torch.profiler import ProfilerActivity, profile, supported_activities
 
 from pipeline.parallel.ranks import Ranks
+
+log = logging.getLogger(__name__)
 
 _RUNS = 3
 """A cold one and two warm ones. A trace of a long video has hundreds of megabytes, and a service
@@ -34,14 +37,22 @@ class Profiler:
             yield
             return
         number, self._left = _RUNS - self._left, self._left - 1
-        with profile(activities=self._activities()) as trace:
-            try:
-                yield
-            finally:
-                self._ranks.platform.synchronize(self._ranks.device)
-        trace.export_chrome_trace(
-            str(self._directory / f"run{number}-rank{self._ranks.rank}.json.gz")
-        )
+        trace = profile(activities=self._activities())
+        try:
+            with trace:
+                try:
+                    yield
+                finally:
+                    self._ranks.platform.synchronize(self._ranks.device)
+        finally:
+            self._export(trace, f"run{number}-rank{self._ranks.rank}.json.gz")
+
+    def _export(self, trace: profile, name: str) -> None:
+        """Write a trace; that it cannot be written is nothing to fail for, or to fail otherwise for."""
+        try:
+            trace.export_chrome_trace(str(self._directory / name))
+        except OSError as error:
+            log.warning("no trace: %s", error)
 
     @staticmethod
     def _activities() -> set[ProfilerActivity]:

@@ -5,7 +5,10 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
+
 from pipeline.layout import Layout
+from pipeline.limits import RequestError
 from pipeline.parallel.ranks import Ranks
 from pipeline.profile import Profiler
 from tests.fixtures.ranks import RankPool
@@ -40,6 +43,25 @@ def test_without_the_option_nothing_is_traced(
 ) -> None:
     rank_pools(1).one(generate, tiny_wan, tmp_path, None)
     assert not list(tmp_path.rglob("*.json.gz"))
+
+
+def fail(ranks: Ranks, traces: Path, writable: bool) -> str:
+    """How a profiled run ends that fails."""
+    profiler = Profiler(str(traces), ranks)
+    if not writable:
+        (traces / "gang0").rmdir()
+    with pytest.raises(RequestError) as refused, profiler.run():
+        raise RequestError("image", "fox.png", "is too small")
+    return str(refused.value)
+
+
+@pytest.mark.parametrize("writable", [True, False], ids=["a folder", "no folder any more"])
+def test_a_run_that_fails_leaves_its_trace_and_fails_as_without_one(
+    rank_pools: Pools, tmp_path: Path, writable: bool
+) -> None:
+    said = rank_pools(1).one(fail, tmp_path, writable)
+    assert said == "image is too small, got 'fox.png'"
+    assert [file.name for file in tmp_path.rglob("*.gz")] == ["run0-rank0.json.gz"] * writable
 
 
 def count(ranks: Ranks, traces: Path) -> None:
