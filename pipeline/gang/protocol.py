@@ -196,7 +196,7 @@ class Failed(Message):
 
     type: Literal["failed"] = "failed"
     run_id: str
-    code: Literal["cancelled", "invalid_request", "out_of_memory", "error", "refused"]
+    code: Literal["cancelled", "invalid_request", "out_of_memory", "not_finite", "error", "refused"]
     message: str
     fatal: bool = False
     """The ranks may be out of step: they leave, and the parent starts the gang anew."""

@@ -73,7 +73,9 @@ def take_turn(
         outcome = Failed(run_id=turn.run_id, code="invalid_request", message=str(error))
     except Cancelled:
         outcome = Failed(run_id=turn.run_id, code="cancelled", message="cancelled")
-    except (NotFinite, OutputError) as error:
+    except NotFinite as error:
+        outcome = Failed(run_id=turn.run_id, code="not_finite", message=first_line(error))
+    except OutputError as error:
         outcome = Failed(run_id=turn.run_id, code="error", message=in_words(error))
     except RankFailed:
         outcome, exhausted = None, ""

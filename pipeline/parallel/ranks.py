@@ -80,7 +80,15 @@ class Ranks:
         Raises:
             RankFailed: on every rank.
         """
-        return self._meet(number)[0]
+        return self.gather_numbers(number)[0]
+
+    def gather_numbers(self, number: int) -> list[int]:
+        """Every rank's number, not negative, in rank order, on every rank.
+
+        Raises:
+            RankFailed: on every rank.
+        """
+        return self._meet(number)
 
     def gather_text(self, text: str) -> list[str]:
         """Every rank's text, in rank order, on every rank.

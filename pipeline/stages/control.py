@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from pipeline.stages.snapshot import Snapshot
 
 
-_STOP, _KEPT = 1, 2
+_STOP, _KEPT, _SPOILT = 1, 2, 4
 
 
 class Cancelled(Exception):
@@ -86,22 +86,34 @@ class Steps:
         if self._ranks.rank == 0:
             self._control.resumed(step, steps, refused)
 
-    def agree_to_go_on(self, step: int, take: Callable[[], Snapshot]) -> bool:
+    def agree_to_go_on(
+        self, step: int, take: Callable[[], Snapshot], *, finite: bool = True
+    ) -> bool:
         """Rank 0 decides for all, when `step` denoising steps are done; every rank must call it.
 
-        `take` snaps where the generation stands, also later while it is decoded.
+        Args:
+            step: how many are done.
+            take: snaps where the generation stands, also later while it is decoded.
+            finite: False: this rank has seen NaN or infinity. Any rank's word is enough.
 
         Returns:
             Whether a checkpoint is made here: who goes on from it knows nothing of earlier steps.
 
         Raises:
             Cancelled: on every rank, when rank 0 was asked to stop.
+            NotFinite: on every rank.
         """
         self._step, self._take = step, take
-        decision = self._ranks.decide(self._decision() if self._ranks.rank == 0 else 0)
-        if decision & _STOP:
+        decision = self._decision() if self._ranks.rank == 0 else 0
+        said = self._ranks.gather_numbers(decision | (0 if finite else _SPOILT))
+        if said[0] & _STOP:
             raise Cancelled
-        return bool(decision & _KEPT)
+        if any(each & _SPOILT for each in said):
+            raise NotFinite(
+                f"the latent is not finite after step {step}: the weights may be damaged, or need "
+                "another dtype (float16 overflows where bfloat16 and float32 do not)"
+            )
+        return bool(said[0] & _KEPT)
 
     def first(self, text: str) -> str:
         """The first text that is not empty, by rank, on every rank; every rank must call it."""

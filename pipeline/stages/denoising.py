@@ -13,7 +13,7 @@ from typing_extensions import override
 from pipeline.parallel.cfg import Branch, Guidance
 from pipeline.request import Request
 from pipeline.stages import snapshot
-from pipeline.stages.control import NotFinite, Steps
+from pipeline.stages.control import Steps
 from pipeline.stages.live import Colours
 from pipeline.stages.stage import Stage
 from pipeline.stages.state import State
@@ -61,8 +61,9 @@ class Denoising(Stage):
         total = len(state.timesteps)
         begin = self._resume(state, steps)
         steps.done(self.name, begin, total)
+        finite = True
         for step, timestep in enumerate(state.timesteps[begin:], begin):
-            kept = steps.agree_to_go_on(step, partial(snapshot.take, state, self._scheduler, step))
+            kept = self._agree(state, steps, step, finite=finite)
             if kept and self._cache is not None:
                 self._cache.forget()
             scale = self._scale(state.request, timestep)
@@ -76,13 +77,15 @@ class Denoising(Stage):
                 steps.show(partial(self._colours.paint, state, noise, sigma))
             state.latent = self._scheduler.step(noise, timestep, state.latent, return_dict=False)[0]
             steps.done(self.name, step + 1, total)
-        steps.agree_to_go_on(total, partial(snapshot.take, state, self._scheduler, total))
-        finite = bool(torch.isfinite(state.latent).all())
-        if steps.first("" if finite else "no"):
-            raise NotFinite(
-                f"the latent is not finite after {total} steps: the weights may be damaged, or "
-                "need another dtype (float16 overflows where bfloat16 and float32 do not)"
-            )
+            # A look waits for the device. Damaged weights show in the first step, so that no more
+            # than it is computed for nothing; what overflows later shows in the last.
+            if step == begin or step + 1 == total:
+                finite = bool(torch.isfinite(state.latent).all())
+        self._agree(state, steps, total, finite=finite)
+
+    def _agree(self, state: State, steps: Steps, step: int, *, finite: bool) -> bool:
+        take = partial(snapshot.take, state, self._scheduler, step)
+        return steps.agree_to_go_on(step, take, finite=finite)
 
     def _resume(self, state: State, steps: Steps) -> int:
         """Steps that are done already, as the ranks agree: what one cannot read, none goes on from."""

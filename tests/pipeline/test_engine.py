@@ -3,6 +3,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import av
 import numpy as np
@@ -164,6 +165,25 @@ def test_frames_of_nan_are_told_on_rank_0_alone_and_not_kept(
     assert all(text.startswith("the decoded frames are not finite") for text in first)
     assert second == []
     assert not list(tmp_path.glob("clip.mp4*"))
+
+
+def see_nan(ranks: Ranks, seen_by: int) -> str:
+    """What this rank hears at a step's end at which only rank `seen_by` has seen NaN."""
+    from pipeline.engine import NotFinite
+    from pipeline.stages.control import Steps
+
+    try:
+        Steps(Recorder(), ranks).agree_to_go_on(3, Mock(), finite=ranks.rank != seen_by)
+    except NotFinite as error:
+        return str(error)
+    return ""
+
+
+@pytest.mark.parametrize("seen_by", [0, 1])
+def test_nan_on_one_rank_ends_the_step_on_all(rank_pools: Pools, seen_by: int) -> None:
+    for heard in rank_pools(2).run(see_nan, seen_by):
+        assert heard.startswith("the latent is not finite after step 3: ")
+    assert rank_pools(2).run(see_nan, 2) == ["", ""]
 
 
 def refuse(ranks: Ranks, model: Path, file: Path, changes: dict[str, Any]) -> str:

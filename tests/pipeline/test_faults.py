@@ -16,7 +16,7 @@ import pytest
 from PIL import Image
 
 from pipeline.gang.gang import Gang, GangError
-from pipeline.gang.protocol import Done, Failed, Run, RunItem
+from pipeline.gang.protocol import Done, Failed, News, Progress, Run, RunItem
 from pipeline.limits import ModelCard
 from pipeline.options import EngineOptions
 from pipeline.request import INPUTS, Params, Request, resolve
@@ -40,7 +40,12 @@ class Served:
     def request(self, *images: str) -> Request:
         return resolve(Params(prompt="a fox", seed=1, num_inference_steps=2), self.card, images)
 
-    def run(self, request: Request, write: Callable[[Path], None] | None = None) -> Done | Failed:
+    def run(
+        self,
+        request: Request,
+        write: Callable[[Path], None] | None = None,
+        on_news: Callable[[News], None] = lambda _: None,
+    ) -> Done | Failed:
         """Run it; `write` makes its input image."""
         directory = self.folder / uuid4().hex
         (directory / INPUTS).mkdir(parents=True)
@@ -48,7 +53,7 @@ class Served:
             write(directory / INPUTS / "fox.png")
         item = RunItem(request=request, file="video.mp4")
         run = Run(run_id=uuid4().hex, directory=str(directory), items=(item,))
-        return self.gang.run(run, lambda _: None)
+        return self.gang.run(run, on_news)
 
     def check_it_lives(self) -> None:
         assert self.gang.alive
@@ -155,13 +160,17 @@ def test_absurd_numbers_are_refused_in_the_ranks_too(
 
 
 def test_nan_is_told_and_no_video_of_it_kept(served: Served) -> None:
-    request = served.request().model_copy(update={"prompt": f"a fox {POISON}"})
+    changes = {"prompt": f"a fox {POISON}", "num_inference_steps": 4}
+    request = served.request().model_copy(update=changes)
     kept = set(served.folder.rglob("video.mp4*"))
     for _ in range(2):
-        answer = served.run(request)
+        heard: list[News] = []
+        answer = served.run(request, on_news=heard.append)
         assert isinstance(answer, Failed)
-        assert (answer.code, answer.fatal) == ("error", False)
-        assert "the latent is not finite after 2 steps" in answer.message
+        assert (answer.code, answer.fatal) == ("not_finite", False)
+        assert answer.message.startswith("the latent is not finite after step 1: ")
+        denoised = [one.step for one in heard if isinstance(one, Progress)]
+        assert max(denoised) == 1  # and not the other ones of the request's four
     assert set(served.folder.rglob("video.mp4*")) == kept
     served.check_it_lives()
 

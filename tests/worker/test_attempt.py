@@ -64,6 +64,17 @@ def test_want_of_memory_fails_the_job_at_once_with_the_advice(tmp_path: Path, fa
     assert "num_frames 41" in failed.value.error.message
 
 
+def test_nan_fails_the_job_at_once_as_the_same_seed_would_compute_it_again(tmp_path: Path) -> None:
+    bench = Bench(tmp_path)
+    bench.answers(Failed(run_id="r", code="not_finite", message="not finite after step 1"))
+
+    with pytest.raises(TryFailed) as failed:
+        bench.attempt.run(tmp_path)
+
+    assert not failed.value.again
+    assert failed.value.error.code == "not_finite"
+
+
 @pytest.mark.parametrize(
     "answer",
     [Failed(run_id="r", code="cancelled", message="cancelled"), GangDied("killed")],
