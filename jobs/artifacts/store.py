@@ -7,7 +7,6 @@ its key or not at all.
 from __future__ import annotations
 
 import re
-import secrets
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, closing
@@ -15,10 +14,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, Self
 
-from jobs.errors import SettingsError, StorageRefused, StorageUnavailable
+from jobs.errors import NotFound, SettingsError, StorageRefused, StorageUnavailable
 from jobs.settings import Settings
 
 CHUNK_BYTES = 256 * 1024
+PROBE_FOLDER, PROBE = "check", bytes(range(64))
+PROBES = 3
+"""So often a check is begun anew when others come between it and its file."""
 
 # Names that start with a dot are the stores' own (half-written files).
 _KEY = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,199}(/[A-Za-z0-9_-][A-Za-z0-9._-]{0,199})*")
@@ -132,22 +134,36 @@ def safe_range(start: int, length: int | None) -> None:
 def probe(store: ArtifactStore) -> None:
     """What `check` does, the same for all.
 
+    Always the same bytes under the same key: one that is killed, or whose store goes away half-way,
+    leaves one small file at most, and the next one removes it.
+
     Raises:
         StorageUnavailable: a step failed, or other bytes came back.
     """
-    folder, sent = f"check/{secrets.token_hex(8)}", secrets.token_bytes(64)
+    for _ in range(PROBES):
+        try:
+            got = _put_and_read(store)
+        except NotFound:  # another process's check has deleted it just now
+            continue
+        break
+    else:
+        raise StorageUnavailable("the artifact store has not what was put")
+    store.delete_prefix(PROBE_FOLDER)
+    if got != PROBE:
+        raise StorageUnavailable("the artifact store gave back other bytes than were put")
+
+
+def _put_and_read(store: ArtifactStore) -> bytes:
+    key = f"{PROBE_FOLDER}/probe"
     try:
         with tempfile.NamedTemporaryFile() as file:
-            file.write(sent)
+            file.write(PROBE)
             file.flush()
-            store.put(f"{folder}/probe", Path(file.name), "application/octet-stream")
+            store.put(key, Path(file.name), "application/octet-stream")
     except OSError as error:
         raise StorageUnavailable(f"no file to check with: {error}") from error
-    with closing(store.read(f"{folder}/probe")) as chunks:
-        got = b"".join(chunks)
-    store.delete_prefix(folder)
-    if got != sent:
-        raise StorageUnavailable("the artifact store gave back other bytes than were put")
+    with closing(store.read(key)) as chunks:
+        return b"".join(chunks)
 
 
 class _Source(Protocol):

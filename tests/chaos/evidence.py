@@ -12,6 +12,7 @@ from typing import cast
 
 import av
 
+from jobs.artifacts import open_artifacts
 from jobs.connection import translated
 from jobs.errors import StoreUnavailable
 from jobs.states import State
@@ -51,6 +52,8 @@ def gather(stack: Stack, clients: Clients, history: History) -> Evidence:
             history.refusals.append(f"{name} was told to stop and had not left after {LEAVE_S:g} s")
     _sweep_now(stack)
     clients.stop()
+    # A part that was killed while it checked the store left that to the next check.
+    open_artifacts(stack.settings).check()
     stored = _stored(stack)
     records = _records(stack)
     unreadable = _unreadable(stack, records)

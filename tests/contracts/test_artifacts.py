@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from jobs.artifacts import ArtifactStore, open_artifacts
-from jobs.errors import NotFound
+from jobs.artifacts.store import Chunks, probe
+from jobs.errors import NotFound, StorageUnavailable
 from jobs.settings import Settings
 
 CONTENT = bytes(range(256)) * 5000  # 1.28 MB: several chunks
@@ -162,3 +165,36 @@ def test_closing_before_the_first_chunk_lets_go(store: ArtifactStore, clip: Path
 def test_check_leaves_nothing_behind(store: ArtifactStore) -> None:
     store.check()
     assert store.delete_prefix("check") == 0
+
+
+class Breaks:
+    """The store, but for its next `times` reads: before them `act` happens."""
+
+    def __init__(self, store: ArtifactStore, act: Callable[[], object], times: int) -> None:
+        self.store, self.act, self.times = store, act, times
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.store, name)
+
+    def read(self, key: str, *, start: int = 0, length: int | None = None) -> Chunks:
+        if self.times:
+            self.times -= 1
+            self.act()
+        return self.store.read(key, start=start, length=length)
+
+
+def test_a_check_that_ended_half_way_leaves_what_the_next_removes(store: ArtifactStore) -> None:
+    def die() -> None:
+        raise StorageUnavailable("it went away")
+
+    for _ in range(2):
+        with pytest.raises(StorageUnavailable):
+            probe(Breaks(store, die, 1))
+    store.check()
+    assert store.delete_prefix("check") == 0
+
+
+def test_checks_at_the_same_time_do_not_mind_each_other(store: ArtifactStore) -> None:
+    probe(Breaks(store, store.check, 1))
+    with pytest.raises(StorageUnavailable, match="has not what was put"):
+        probe(Breaks(store, store.check, 99))
