@@ -87,6 +87,7 @@ def accept(
 
 
 def _noted(look: Look, event: str) -> Look:
+    g.accepted = True
     span_of_request().note({"job.id": look.job.id})
     _log.info(event, job=look.job.id, model=look.job.model)
     return look

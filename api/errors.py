@@ -12,6 +12,17 @@ from jobs.errors import OverBudget, RushesError, StorageUnavailable, StoreUnavai
 from jobs.meter import Meter
 from pipeline.limits import RequestError
 
+CREATES = frozenset(
+    {
+        "videos.create",
+        "videos.remix",
+        "video_jobs.retry",
+        "images.create",
+        "images.edit",
+        "image_jobs.retry",
+    }
+)
+"""The endpoints that make a job."""
 _log = structlog.get_logger("api")
 
 
@@ -21,7 +32,8 @@ def install(app: Flask, meter: Meter) -> None:
     @app.after_request
     def count(response: Response) -> Response:
         code = g.get("error_code")
-        if code is not None and request.method == "POST" and request.path.startswith("/v1/"):
+        # An image that failed or is late was accepted, whatever its answer says.
+        if code is not None and request.endpoint in CREATES and not g.get("accepted"):
             with suppress(StoreUnavailable):
                 meter.count("refused", code)
         return response

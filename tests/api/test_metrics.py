@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 from flask import Flask
@@ -9,8 +10,11 @@ from flask.testing import FlaskClient
 from prometheus_client.parser import text_string_to_metric_families
 
 from api.app import create_app
+from api.errors import CREATES
+from api.openapi import OPERATIONS
 from jobs.artifacts import ArtifactStore
 from jobs.keys import Keys, Rights
+from jobs.record import new_id
 from jobs.store import JobStore
 from jobs.workers import Workers
 from tests.api.test_videos import create
@@ -62,6 +66,23 @@ def test_metrics_tell_queue_jobs_gangs_and_refusals(
         assert values["rushes_stage_seconds_bucket +Inf tiny denoising"] == 1
         assert values["rushes_load_seconds_count tiny"] == 1
         assert values["rushes_restarts_total tiny"] == 1
+
+
+def test_only_creates_are_counted_as_refused(app: Flask, served: FlaskClient) -> None:
+    made = {
+        rule.endpoint
+        for rule in app.url_map.iter_rules()
+        for operation in OPERATIONS
+        if operation.creates and re.sub(r"<(\w+)>", r"{\1}", rule.rule) == operation.path
+    }
+    assert made - {"video_jobs.index", "image_jobs.index"} == CREATES
+    nobodys = f"/v1/videos/{new_id('video')}"
+    assert served.post(f"{nobodys}/cancel").status_code == 404
+    assert served.post("/v1/admin/workers/none/drain").status_code == 404
+    assert served.post("/v1/wall").status_code == 404
+    assert [name for name in scraped(served) if name.startswith("rushes_refused")] == []
+    assert served.post(f"{nobodys}/remix", json={"prompt": "x"}).status_code == 404
+    assert scraped(served)["rushes_refused_total not_found"] == 1
 
 
 def test_with_keys_metrics_are_for_admins(app: Flask, store: JobStore) -> None:
