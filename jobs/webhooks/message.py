@@ -13,7 +13,8 @@ from jobs.public import public
 from jobs.relay.board import Hook
 
 MAX_BODY_BYTES = 20_000
-"""What Standard Webhooks advises; beyond it the prompts are cut, for the job itself has them whole."""
+"""What Standard Webhooks advises. Beyond it the prompts are cut, then `metadata` is left empty: the job
+itself has them whole."""
 CUT_CHARS = 500
 
 
@@ -29,9 +30,12 @@ def body(hook: Hook) -> str:
         "data": data,
     }
     text = _json(event)
-    if len(text.encode()) > MAX_BODY_BYTES:
-        cut = {name: _cut(data[name]) for name in ("prompt", "negative_prompt")}
-        text = _json(event | {"data": data | cut})
+    prompts = {name: _cut(data[name]) for name in ("prompt", "negative_prompt")}
+    shorter: tuple[dict[str, Any], ...] = (prompts, {"metadata": {}})
+    for changes in shorter:
+        if len(text.encode()) >= MAX_BODY_BYTES:
+            data |= changes
+            text = _json(event)
     return text
 
 

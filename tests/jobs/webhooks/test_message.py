@@ -50,12 +50,20 @@ def test_a_retry_has_the_same_id_and_body_and_a_new_timestamp() -> None:
     assert headers(sent, text, [SECRET], elsewhere) == first
 
 
-def test_a_body_stays_small_with_the_longest_prompt() -> None:
+def test_a_body_stays_small_with_the_longest_prompt_and_notes() -> None:
     prompts = {"prompt": "🎬" * 4000, "negative_prompt": "ü" * 4000}
     job = making.job(request=making.request(**prompts), state=State.FAILED)
     text = body(Hook("evt", "https://example.com", 1.0, 0, job))
     assert len(text.encode()) < 20_000
     assert json.loads(text)["data"]["prompt"] == "🎬" * 499 + "…"
+    notes = {chr(0x4E00 + number) * 64: "\1" * 512 for number in range(16)}
+    artifacts = tuple(making.artifact(job.id, "1-a") for _ in range(40))
+    full = job.model_copy(
+        update={"metadata": notes, "state": State.COMPLETED, "artifacts": artifacts}
+    )
+    text = body(Hook("evt", "https://example.com", 1.0, 0, full))
+    assert len(text.encode()) < 20_000
+    assert json.loads(text)["data"]["metadata"] == {}
     short = making.job(request=making.request(prompt="ü" * 1000), state=State.FAILED)
     text = body(Hook("evt", "https://example.com", 1.0, 0, short))
     assert json.loads(text)["data"] == json.loads(json.dumps(public(short)))
