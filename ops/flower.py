@@ -7,11 +7,12 @@ from pathlib import Path
 
 from jobs.celery_app import make_celery
 from jobs.errors import SettingsError
-from jobs.exposure import is_loopback
+from jobs.exposure import check_flower_guarded
 from jobs.settings import Settings
 from jobs.store import JobStore
 from ops.flower_tasks import formatter
 from ops.stack.home import running
+from ops.stack.ports import check_port
 
 SAVE_MS = 10_000
 """How often Flower writes its state: without it a killed Flower forgets every task."""
@@ -21,9 +22,10 @@ def run_flower(settings: Settings) -> None:
     """Run Flower until SIGTERM or Ctrl-C. Without RUSHES_REDIS_URL: that of the running `serve`.
 
     Raises:
-        SettingsError: no Redis is known, or nothing guards what must be guarded.
+        SettingsError: no Redis is known, the port is taken, or nothing guards what must be guarded.
     """
-    arguments = flower_arguments(settings, oauth=bool(os.environ.get("FLOWER_AUTH")))
+    check_flower_guarded(settings)
+    check_port(settings.flower_host, settings.flower_port, "RUSHES_FLOWER_PORT")
     if settings.redis_url is None:
         run = running(settings.home_path)
         if run is None:
@@ -43,7 +45,7 @@ def run_flower(settings: Settings) -> None:
         options.basic_auth = [settings.flower_basic_auth.get_secret_value()]
     options.format_task = formatter(JobStore.connect(settings))
     state_file(settings).parent.mkdir(parents=True, exist_ok=True)
-    app.start(["flower", *arguments])
+    app.start(["flower", *flower_arguments(settings)])
 
 
 def state_file(settings: Settings) -> Path:
@@ -51,27 +53,8 @@ def state_file(settings: Settings) -> Path:
     return settings.home_path / "flower" / "state"
 
 
-def flower_arguments(settings: Settings, *, oauth: bool) -> list[str]:
-    """Flower's command line.
-
-    Args:
-        settings: where it listens and what it may.
-        oauth: Flower's own OAuth is set up, by its FLOWER_AUTH and FLOWER_OAUTH2_... variables.
-
-    Raises:
-        SettingsError: it would listen beyond loopback, or act, with neither password nor OAuth.
-    """
-    guarded = oauth or settings.flower_basic_auth is not None
-    if not is_loopback(settings.flower_host) and not guarded:
-        raise SettingsError(
-            f"Flower on {settings.flower_host} is reachable from outside this machine: set "
-            "RUSHES_FLOWER_BASIC_AUTH to user:password, or RUSHES_FLOWER_HOST to 127.0.0.1"
-        )
-    if not settings.flower_read_only and not guarded:
-        raise SettingsError(
-            "RUSHES_FLOWER_READ_ONLY=0 lets whoever reaches Flower cancel jobs: set "
-            "RUSHES_FLOWER_BASIC_AUTH to user:password too"
-        )
+def flower_arguments(settings: Settings) -> list[str]:
+    """Flower's command line."""
     return [
         f"--address={settings.flower_host}",
         f"--port={settings.flower_port}",

@@ -5,6 +5,8 @@ from __future__ import annotations
 import errno
 import socket
 
+from jobs.errors import SettingsError
+
 LOOPBACK = "127.0.0.1"
 
 _WHY = {
@@ -42,6 +44,20 @@ def is_free(host: str, port: int) -> bool:
                 return False
             raise OSError(error.errno, _WHY.get(error.errno or 0, error.strerror)) from None
     return True
+
+
+def check_port(host: str, port: int, option: str) -> None:
+    """Hold a server's address against what is there; `option` is what would choose another port.
+
+    Raises:
+        SettingsError: nobody can listen there, or somebody does.
+    """
+    try:
+        free = is_free(host, port)
+    except OSError as error:
+        raise SettingsError(f"cannot listen on {host}: {error.strerror}") from None
+    if not free:
+        raise SettingsError(f"port {port} on {host} is taken: choose another with {option}")
 
 
 def reached_from_here(host: str) -> str:

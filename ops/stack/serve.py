@@ -16,8 +16,7 @@ from http.client import OK
 import click
 
 from jobs.artifacts import check_at_start, open_artifacts
-from jobs.errors import SettingsError
-from jobs.exposure import check_guarded, is_loopback, is_open
+from jobs.exposure import check_flower_guarded, check_guarded, is_loopback, is_open
 from jobs.keys import Keys
 from jobs.settings import Settings
 from jobs.store import JobStore
@@ -28,7 +27,7 @@ from ops.stack.embedded import server_of
 from ops.stack.foreign import check_redis, refused_if, without_password
 from ops.stack.home import Home, Run
 from ops.stack.logs import Logs
-from ops.stack.ports import LOOPBACK, free_port, is_free
+from ops.stack.ports import LOOPBACK, check_port, free_port
 from ops.stack.supervisor import Supervisor
 from pipeline.options import EngineOptions
 
@@ -43,9 +42,10 @@ def serve(options: EngineOptions, settings: Settings, *, flower: bool, strict: b
     """
     began = time.monotonic()
     with Home(settings.home_path) as home:
-        _check_port(settings.host, settings.port, "--port")
+        check_port(settings.host, settings.port, "--port")
         if flower:
-            _check_port(settings.flower_host, settings.flower_port, "RUSHES_FLOWER_PORT")
+            check_port(settings.flower_host, settings.flower_port, "RUSHES_FLOWER_PORT")
+            check_flower_guarded(settings)
         _check_guarded(settings)
         warnings = _warnings(settings, strict=strict)
         placement = place(options)
@@ -81,15 +81,6 @@ def serve(options: EngineOptions, settings: Settings, *, flower: bool, strict: b
             return supervisor.run(_say_ready(supervisor, settings, began))
         finally:
             logs.close()
-
-
-def _check_port(host: str, port: int, option: str) -> None:
-    try:
-        free = is_free(host, port)
-    except OSError as error:
-        raise SettingsError(f"cannot listen on {host}: {error.strerror}") from None
-    if not free:
-        raise SettingsError(f"port {port} on {host} is taken: choose another with {option}")
 
 
 def _check_guarded(settings: Settings) -> None:

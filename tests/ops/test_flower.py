@@ -3,20 +3,27 @@
 from __future__ import annotations
 
 import os
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import httpx
 import pytest
+from pydantic import SecretStr
 
 from jobs.celery_app import make_celery
 from jobs.errors import SettingsError
+from jobs.exposure import check_flower_guarded
 from jobs.settings import Settings
 from jobs.store import JobStore
-from ops.flower import flower_arguments
+from ops.flower import flower_arguments, run_flower
+from ops.options import DEMO_MODEL
+from ops.stack.serve import serve
+from pipeline.options import EngineOptions
 from tests.fixtures.redis import free_port
 from tests.fixtures.waiting import wait_for
 from tests.jobs import making
@@ -24,23 +31,33 @@ from tests.jobs import making
 AUTH = ("ada", "se,cret")
 
 
-def arguments(settings: dict[str, object], *, oauth: bool = False) -> list[str]:
-    return flower_arguments(Settings.model_validate(settings), oauth=oauth)
-
-
 @pytest.mark.parametrize("setting", [{"flower_host": "0.0.0.0"}, {"flower_read_only": False}])
 def test_beyond_loopback_or_able_to_act_it_wants_a_password_or_oauth(
-    setting: dict[str, object],
+    setting: dict[str, object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with pytest.raises(SettingsError, match="RUSHES_FLOWER_BASIC_AUTH"):
-        arguments(setting)
-    assert arguments(setting, oauth=True)
-    assert arguments(setting | {"flower_basic_auth": "ada:se,cret"})
+    """Also with all of `serve`, before anything of it starts."""
+    settings = Settings.model_validate({"home": tmp_path, "flower_port": free_port()} | setting)
+    demo = EngineOptions(model_path=str(DEMO_MODEL), device="cpu", num_gpus=1)
+    for start in (run_flower, partial(serve, demo, flower=True, strict=False)):
+        with pytest.raises(SettingsError, match="RUSHES_FLOWER_BASIC_AUTH"):
+            start(settings)
+    check_flower_guarded(Settings.model_validate(setting | {"flower_basic_auth": "ada:se,cret"}))
+    monkeypatch.setenv("FLOWER_AUTH", ".*@example.com")
+    check_flower_guarded(settings)
+
+
+def test_a_taken_port_is_one_line(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        settings = Settings(home=tmp_path, flower_port=taken.getsockname()[1])
+        with pytest.raises(SettingsError, match="is taken: choose another with RUSHES_FLOWER_PORT"):
+            run_flower(settings)
 
 
 def test_it_only_reads_unless_told_otherwise_and_keeps_its_password_off_the_command_line() -> None:
-    assert "--read-only=True" in arguments({})
-    able = arguments({"flower_read_only": False, "flower_basic_auth": "ada:secret"})
+    assert "--read-only=True" in flower_arguments(Settings())
+    able = flower_arguments(
+        Settings(flower_read_only=False, flower_basic_auth=SecretStr("a:secret"))
+    )
     assert "--read-only=False" in able
     assert "secret" not in " ".join(able)
 

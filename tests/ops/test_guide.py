@@ -109,7 +109,7 @@ def only_checks(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, asked_once: Any
     monkeypatch.setenv("RUSHES_HOME", str(tmp_path))
     monkeypatch.setenv("RUSHES_OPEN", "1")
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
-    monkeypatch.setattr("ops.stack.serve.is_free", lambda *_: True)
+    monkeypatch.setattr("ops.stack.ports.is_free", lambda *_: True)
     monkeypatch.setattr("ops.stack.serve.Supervisor.run", accept)
     monkeypatch.setattr("pipeline.generator.Dispatcher.start", accept)
     monkeypatch.setattr("ops.devices.probe", asked_once)
