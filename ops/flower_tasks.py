@@ -37,7 +37,8 @@ def formatter(store: JobStore, *, clock: Callable[[], float] = time.monotonic) -
         try:
             return describe(task, store.get(task.uuid))
         except NotFound:
-            task.result = "deleted"
+            # Celery's own arguments say nothing that the columns are for.
+            task.args, task.kwargs, task.result = "", "", "deleted"
         except StoreUnavailable:
             away_until = clock() + AWAY_S
         return task
@@ -61,10 +62,13 @@ def outcome(job: Job) -> str:
     """What became of the job, or how far it is, in a few words."""
     tries = "" if job.attempt <= 1 else f" (attempt {job.attempt})"
     if job.state is State.COMPLETED and job.usage is not None:
-        return f"{len(job.artifacts)} files in {job.usage.device_s:.1f} device-seconds{tries}"
+        count = len(job.artifacts)
+        files = "1 file" if count == 1 else f"{count} files"
+        return f"{files} in {job.usage.device_s:.1f} device-seconds{tries}"
     if job.state is State.FAILED and job.error is not None:
         return f"{job.error.code}: {job.error.message[:PROMPT_CHARACTERS]}{tries}"
     if job.progress is not None:
         at = job.progress
-        return f"{at.stage} {at.step}/{at.steps}{tries}"
+        was = "cancelled at " if job.state is State.CANCELLED else ""
+        return f"{was}{at.stage} {at.step}/{at.steps}{tries}"
     return f"{job.state}{tries}"

@@ -31,7 +31,8 @@ def test_a_job_shows_prompt_model_size_owner_and_state(redis_url: str) -> None:
     store.cancel(job.id)
     assert formatter(store)(task(job, "STARTED")).state == "REVOKED"
     store.delete(job.id)
-    assert formatter(store)(task(job)).result == "deleted"
+    gone = formatter(store)(task(job))
+    assert (gone.args, gone.kwargs, gone.result) == ("", "", "deleted")
 
 
 @pytest.mark.parametrize(
@@ -51,6 +52,25 @@ def test_a_job_shows_prompt_model_size_owner_and_state(redis_url: str) -> None:
             {"state": State.COMPLETED, "attempt": 1, "usage": making.usage(2.0)},
             "SUCCESS",
             "0 files in 2.0 device-seconds",
+        ),
+        (
+            {
+                "state": State.COMPLETED,
+                "attempt": 1,
+                "usage": making.usage(2.0),
+                "artifacts": (making.artifact("video_x", "1-a"),),
+            },
+            "SUCCESS",
+            "1 file in 2.0 device-seconds",
+        ),
+        (
+            {
+                "state": State.CANCELLED,
+                "attempt": 1,
+                "progress": Progress(stage="denoising", step=6, steps=50),
+            },
+            "REVOKED",
+            "cancelled at denoising 6/50",
         ),
         (
             {"state": State.FAILED, "attempt": 5, "error": JobError(code="gang_died", message="x")},
