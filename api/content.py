@@ -56,6 +56,7 @@ def find(job: Job, variant: str, index: int = 0) -> Artifact:
         raise Conflict(f"{job.id} is {job.state}; its content is there once it is completed")
     if job.state is not State.COMPLETED:
         raise NotFound(f"{job.id} has no content: it is {job.state}")
+    # A page or a player asks for the video, whatever the job has made.
     kinds = ("video", "image") if variant == "video" else (variant,)
     found = [artifact for artifact in job.artifacts if artifact.kind in kinds]
     if index < len(found):

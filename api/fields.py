@@ -183,7 +183,8 @@ class ContentQuery(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
-    variant: Literal["video", "thumbnail", "spritesheet"] = "video"
+    variant: Literal["video", "image", "thumbnail", "spritesheet"] = "video"
+    """`video` stands for what the job has made, also if that is an image."""
     index: Int = Field(default=0, ge=0)
     """Which output of a job with several, from 0."""
     redirect: bool = True

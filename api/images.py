@@ -55,6 +55,10 @@ def blueprint(parts: Parts) -> Blueprint:
 
 def _made(parts: Parts, body: ImageBody, given: Sequence[Given]) -> Response:
     card = parts.catalog.card(body.model)
+    workload = "i2i" if given else "t2i"
+    if workload not in card.workloads:
+        served = ", ".join(card.workloads)
+        raise RequestError("model", card.name, f"must serve {workload}; this one serves {served}")
     card.check("n", body.n, 1, card.max_outputs)
     wanted = resolve_with(body.params(), card, given, IMAGE)
     images = partial(gather, given, IMAGE, card, parts.settings)

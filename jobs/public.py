@@ -23,12 +23,12 @@ def public(
     """The job as JSON-ready data.
 
     `queue_position` counts its owner's waiting jobs of that model and priority from 1; `eta_s` estimates
-    the seconds until it is done.
+    the seconds until it is done. A job that failed or was cancelled tells the stage where that happened.
     """
     request = job.request
     path = f"/v1/{job.kind}s/{job.id}"
     done = job.state is State.COMPLETED
-    progress = job.progress
+    progress = None if done else job.progress
     return {
         "id": job.id,
         "object": job.kind,
@@ -86,7 +86,6 @@ def _artifacts(job: Job, path: str) -> list[dict[str, Any]]:
     for artifact in job.artifacts:
         index = seen[artifact.kind]
         seen[artifact.kind] += 1
-        variant = "video" if artifact.kind == "image" else artifact.kind
         described.append(
             {
                 "kind": artifact.kind,
@@ -96,7 +95,7 @@ def _artifacts(job: Job, path: str) -> list[dict[str, Any]]:
                 "width": artifact.width,
                 "height": artifact.height,
                 "seed": artifact.seed,
-                "url": f"{path}?variant={variant}&index={index}",
+                "url": f"{path}?variant={artifact.kind}&index={index}",
             }
         )
     return described

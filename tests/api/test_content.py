@@ -186,14 +186,17 @@ def test_an_image_is_the_content_of_an_image_job(
 ) -> None:
     job_id = create(served)
     finish(store, artifacts, job_id, clip, kind="image")
-    answer = served.get(f"/v1/videos/{job_id}/content?variant=video", buffered=True)
-    assert answer.headers["content-type"] == "image/png"
-    assert answer.headers["content-disposition"].endswith('.png"')
+    (artifact,) = served.get(f"/v1/videos/{job_id}").get_json()["artifacts"]
+    assert artifact["url"].endswith("?variant=image&index=0")
+    for url in (artifact["url"], f"/v1/videos/{job_id}/content?variant=video"):
+        answer = served.get(url, buffered=True)
+        assert answer.headers["content-type"] == "image/png"
+        assert answer.headers["content-disposition"].endswith('.png"')
 
 
 def test_variants(served: FlaskClient, path: str) -> None:
     assert served.get(f"{path}?variant=video", buffered=True).status_code == 200
-    for variant in ("thumbnail", "spritesheet"):
+    for variant in ("image", "thumbnail", "spritesheet"):
         missing = served.get(f"{path}?variant={variant}")
         assert missing.status_code == 404
         assert variant in missing.get_json()["error"]["message"]

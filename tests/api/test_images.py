@@ -19,7 +19,7 @@ from jobs.settings import Settings
 from jobs.store import JobStore
 from jobs.workers import Workers
 from tests.api.worker import CARD, announce, claim, finish
-from tests.fixtures.pictures import picture
+from tests.fixtures.pictures import data_url, picture
 from tests.fixtures.waiting import wait_for
 
 PNG = b"\x89PNG not really"
@@ -129,6 +129,7 @@ def test_past_the_wait_it_is_504_with_the_id_and_nothing_is_doubled(
     assert error["code"] == "image_timeout"
     assert error["id"] == store.list("anonymous").jobs[0].id
     assert error["id"] in error["message"]
+    assert client.get("/metrics").text.count("rushes_refused_total{") == 0
 
 
 def test_a_failed_image_is_an_error_that_no_sdk_retries(
@@ -161,6 +162,20 @@ def test_an_image_that_the_gang_cannot_read_is_400(
     assert (answer.status_code, answer.headers["x-should-retry"]) == (400, "false")
     error = answer.get_json()["error"]
     assert (error["type"], error["param"]) == ("invalid_request_error", "image")
+
+
+@pytest.mark.parametrize(("route", "workload"), [("generations", "t2i"), ("edits", "i2i")])
+def test_a_model_that_makes_no_such_images_is_refused_by_name(
+    client: FlaskClient, workers: Workers, route: str, workload: str
+) -> None:
+    workloads = ("t2v", "i2v")
+    announce(workers, card=CARD.model_copy(update={"workloads": workloads, "max_images": 1}))
+    body = {"prompt": "x"} | ({"image": data_url(picture())} if route == "edits" else {})
+    answer = client.post(f"/v1/images/{route}", json=body)
+    assert answer.status_code == 400
+    error = answer.get_json()["error"]
+    assert error["param"] == "model"
+    assert f"must serve {workload}; this one serves t2v, i2v, got 'tiny'" in error["message"]
 
 
 def test_a_cancelled_image_is_a_conflict(

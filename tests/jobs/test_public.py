@@ -34,6 +34,7 @@ def examples() -> dict[str, object]:
             id=ID,
             **{**running, **ends, "state": State.COMPLETED},
             artifacts=(making.artifact(ID, "2-a"),),
+            progress=Progress(stage="storing", step=0, steps=1),
             usage=making.usage(),
         ),
         "failed": making.job(
