@@ -12,7 +12,7 @@ from rich.console import Console
 
 from ops.options import Refused
 from ops.progress import Shown, shown_progress
-from pipeline.gang.gang import GangError
+from pipeline.gang.gang import GangError, GangRefused
 from pipeline.gang.protocol import Progress
 from pipeline.generator import DiffGenerator, GenerationError, Output
 from pipeline.limits import RequestError
@@ -40,7 +40,7 @@ def run_generate(
         values: further parameters of `DiffGenerator.generate`; None is the model's default.
 
     Raises:
-        Refused: the layout does not fit, or a value is outside the model's limits.
+        Refused: the model or the layout cannot be served, or a value is outside the model's limits.
     """
     began = time.monotonic()
     try:
@@ -56,6 +56,8 @@ def run_generate(
                 )
                 shown("done", percent=100)
     except (RequestError, ValueError) as error:
+        raise Refused(str(error)) from None
+    except GangRefused as error:
         raise Refused(str(error)) from None
     except GangError as error:
         print(f"rushes: {error}", file=sys.stderr)

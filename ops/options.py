@@ -14,6 +14,7 @@ from pydantic import ValidationError
 
 from jobs.settings import LogLevel, Settings, load_settings
 from pipeline.options import Device, DType, EngineOptions
+from pipeline.request import Workload
 
 DEMO_MODEL = Path(__file__).parent / "demo_model" / "model"
 DEMO_NAME = "demo"
@@ -76,7 +77,7 @@ def _declared(
         str | None, _model("The name clients use. Omitted: the path's last part.")
     ] = None,
     workload_type: Annotated[
-        str | None, _model("Serve only this workload of those that the model knows.")
+        Workload | None, _model("Serve only this workload of those that the model knows.")
     ] = None,
     device: Annotated[
         Device | None, _model("Omitted: the first of xpu, cuda, cpu that is there.")

@@ -7,6 +7,7 @@ from typing import Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from pipeline.layout import Layout
+from pipeline.request import Workload
 
 Device = Literal["xpu", "cuda", "cpu"]
 DType = Literal["bfloat16", "float16", "float32"]
@@ -21,7 +22,7 @@ class EngineOptions(BaseModel):
     """A Diffusers directory or a hub id."""
     served_model_name: str | None = None
     """The names that clients use, comma-separated; the path's last part when omitted."""
-    workload_type: str | None = None
+    workload_type: Workload | None = None
     """Serve only this workload of those that the model knows."""
     num_gpus: int | None = Field(default=None, ge=1)
     """Devices of all gangs; omitted: 1, on CPU 2."""

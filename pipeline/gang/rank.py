@@ -18,13 +18,13 @@ import os
 import sys
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, get_args
+from typing import TYPE_CHECKING, Literal, get_args
 
 from pipeline.gang import belts
 from pipeline.gang.lead import lead
 from pipeline.gang.mailbox import Mailbox, Outbox
 from pipeline.gang.protocol import DeviceInfo, Failed, Init, Ready
-from pipeline.gang.turn import OutOfStep, Turn, in_words, take_turn
+from pipeline.gang.turn import OutOfStep, Turn, first_line, in_words, take_turn
 from pipeline.options import Device
 
 if TYPE_CHECKING:
@@ -39,6 +39,10 @@ EXIT_OUT_OF_STEP = 3
 
 class Unservable(Exception):
     """These options, or this model, cannot be served; another start would end the same."""
+
+
+class Unreadable(Exception):
+    """The model cannot be read now; another start may."""
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -56,9 +60,10 @@ def main(argv: list[str] | None = None) -> int:
         log.exception("%s: the ranks are out of step", error.failed.run_id)
         outbox.send(error.failed)
         return EXIT_OUT_OF_STEP
-    except Unservable as error:
-        log.exception("refused")
-        outbox.send(Failed(run_id="", code="refused", message=str(error), fatal=True))
+    except (Unservable, Unreadable) as error:
+        log.debug("no model", exc_info=True)  # its words are for the parent to say
+        code: Literal["refused", "error"] = "refused" if isinstance(error, Unservable) else "error"
+        outbox.send(Failed(run_id="", code=code, message=str(error), fatal=True))
         return 1
     except Exception as error:
         log.exception("this rank cannot go on")
@@ -106,7 +111,9 @@ def _serve(place: argparse.Namespace, outbox: Outbox) -> None:
         layout = init.options.layout(num_gpus=init.num_gpus, heads=heads)
         engine = Engine.load(init.options, layout, ranks)
     except ValueError as error:
-        raise Unservable(str(error).strip().partition("\n")[0][:500]) from error
+        raise Unservable(first_line(error)) from error
+    except OSError as error:
+        raise Unreadable(first_line(error)) from error
     devices = ranks.gather_text(_device(ranks).model_dump_json())
     if mailbox is None:
         _follow(engine, ranks)

@@ -69,10 +69,12 @@ def _class_name(path: str) -> str:
     try:
         index = DiffusionPipeline.load_config(path)
     except OSError as error:
-        words = f"cannot read model_index.json of {path}: {error}"
-        if Path(path).is_dir() or _is_missing(error.__context__):
-            raise ValueError(words) from error
-        raise OSError(words) from error
+        if Path(path).is_dir():
+            raise ValueError(f"cannot read model_index.json of {path}: {error}") from error
+        here = f"there is no directory {path} here, and"
+        if _is_missing(error.__context__):
+            raise ValueError(f"{here} the hub has no such model: {error}") from error
+        raise OSError(f"{here} the hub does not answer: {error.__context__ or error}") from error
     return str(index.get("_class_name"))
 
 

@@ -1,4 +1,5 @@
 import io
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -33,6 +34,32 @@ def test_makes_numbered_outputs_and_says_what_they_are(tmp_path: Path, tiny_wan:
         with av.open(file, "r") as container:
             assert len(list(container.decode(video=0))) == 5
     assert "INFO" not in done.stderr  # the ranks keep quiet under a progress bar
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "words"),
+    [
+        (["--workload-type", "i2v"], 2, "{model} knows t2v, t2i, not i2v"),
+        (["--workload-type", "silly"], 2, "Invalid value for '--workload-type': 'silly' is not"),
+        (
+            ["--model-path", "none"],
+            1,
+            "there is no directory none here, and the hub does not answer",
+        ),
+    ],
+    ids=["not of this model", "of no model", "nowhere"],
+)
+def test_what_the_user_has_wrong_is_one_line_without_a_traceback(
+    tiny_wan: Path, arguments: list[str], code: int, words: str
+) -> None:
+    command = [sys.executable, "-m", "ops.cli", "generate", "--prompt", "a cat", "--device", "cpu"]
+    command += ["--model-path", str(tiny_wan), *arguments]
+    environ = {**os.environ, "HF_HUB_OFFLINE": "1"}
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environ)
+    said = [line for line in done.stderr.splitlines() if line]
+    assert done.returncode == code
+    assert said[-1].startswith(f"rushes: {words.format(model=tiny_wan.name)}")
+    assert "Traceback" not in done.stderr
 
 
 def test_prompts_come_from_a_file_or_from_stdin(
