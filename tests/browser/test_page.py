@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import re
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
 import av
 import pytest
 from playwright.sync_api import Locator, Page, Route, expect
 
+from jobs.public import public
 from tests.fixtures.pictures import picture
+from tests.jobs import making
 
 pytestmark = pytest.mark.timeout(300)
 
@@ -60,6 +66,118 @@ def test_progress_comes_as_it_happens(page: Page) -> None:
     expect(card.locator(".standing")).to_have_text("Cancelled")
     expect(card.get_by_role("button", name="Try again")).to_be_visible()
     expect(card.locator(".preview")).to_have_count(0)
+
+
+def test_every_output_of_a_job_is_shown_played_and_downloaded(page: Page) -> None:
+    contents: list[str] = []
+    page.on("request", lambda asked: contents.append(urlsplit(asked.url).query))
+    page.locator("#more").evaluate("details => details.open = true")
+    page.get_by_label("Outputs").fill("2")
+    card = make(page, "two kites")
+    outputs = card.get_by_role("group", name="Outputs").get_by_role("button")
+    expect(outputs).to_have_count(2)
+    for button in outputs.all():
+        expect(button.locator("img")).to_have_js_property("complete", True)
+    seed = int(card.locator(".seed").inner_text().removeprefix("seed "))
+
+    second = card.get_by_role("button", name=f"Output 2 of 2, seed {seed + 1}")
+    second.click()
+    expect(second).to_have_attribute("aria-pressed", "true")
+    expect(outputs.first).to_have_attribute("aria-pressed", "false")
+    expect(card.locator(".seed")).to_have_text(f"seed {seed + 1}")
+    card.get_by_role("button", name="Play").click()
+    expect(card.locator("video")).to_have_js_property("readyState", 4)
+    asked = [parse_qs(query) for query in contents if "variant=video" in query]
+    assert [query["index"] for query in asked] == [["1"]], "only what is played is loaded"
+    first = card.locator("video").get_attribute("src")
+    with page.expect_download() as download:
+        card.get_by_role("button", name="Download").click()
+    assert download.value.suggested_filename.endswith("-1.mp4")
+
+    outputs.first.click()
+    expect(card.locator("video")).to_have_count(1)
+    expect(card.locator("video")).not_to_have_attribute("src", first or "")
+    expect(card.locator("video")).to_have_js_property("readyState", 4)
+    expect(card.locator(".seed")).to_have_text(f"seed {seed}")
+
+
+def test_images_are_in_the_gallery(page: Page) -> None:
+    body = {"prompt": "a tin robot", "n": 2, "seed": 7, "num_inference_steps": 2}
+    answer = page.request.post(
+        "/v1/images/generations", data=body, headers={"prefer": "respond-async"}
+    )
+    assert answer.ok
+    job_id = answer.json()["id"]
+    card = page.locator(f"[data-id={job_id}]")
+    shown = card.get_by_alt_text("a tin robot")
+    expect(shown).to_have_js_property("complete", True)
+    assert shown.evaluate("image => image.naturalWidth") > 0
+    expect(card.get_by_role("button", name="Play")).to_be_hidden()
+    expect(card.get_by_role("button", name="Remix")).to_be_hidden()
+
+    card.get_by_role("button", name="Output 2 of 2, seed 8").click()
+    expect(card.locator(".seed")).to_have_text("seed 8")
+    with page.expect_download() as download:
+        card.get_by_role("button", name="Download").click()
+    assert download.value.suggested_filename == f"{job_id}-1.png"
+
+    card.get_by_role("button", name="Delete").click()
+    dialog = page.get_by_role("dialog", name="Delete this image?")
+    dialog.get_by_role("button", name="Delete").click()
+    expect(card).to_have_count(0)
+    assert page.request.get(f"/v1/images/{job_id}").status == 404
+
+
+def test_an_image_is_cancelled_and_tried_again(page: Page) -> None:
+    body = {"prompt": "an owl", "num_inference_steps": 500}
+    answer = page.request.post(
+        "/v1/images/generations", data=body, headers={"prefer": "respond-async"}
+    )
+    card = page.locator(f"[data-id={answer.json()['id']}]")
+    card.get_by_role("button", name="Cancel").click()
+    expect(card.locator(".standing")).to_have_text("Cancelled")
+    card.get_by_role("button", name="Try again").click()
+    again = page.locator("[data-id^=image_]", has_text="an owl").first
+    again.get_by_role("button", name="Cancel").click()
+    expect(again.locator(".standing")).to_have_text("Cancelled")
+    assert again.get_attribute("data-id") != answer.json()["id"]
+
+
+def listed(kind: str, minutes: list[int]) -> list[dict[str, Any]]:
+    """Cancelled jobs of such ages, the newest first, as the API lists them."""
+    jobs = []
+    for age in minutes:
+        ulid = f"01J{10**6 - age:023d}"
+        job = making.job(id=f"{kind}_{ulid}", state="cancelled", completed_at=1.0)
+        jobs.append(public(job))
+    return jobs
+
+
+def test_two_lists_are_shown_as_one_without_gaps(page: Page) -> None:
+    lists = {
+        "videos": listed("video", list(range(0, 60, 2))),  # goes on below 46
+        "images": listed("image", [1, 3, 51, 99]),
+    }
+
+    def answer(route: Route) -> None:
+        asked = urlsplit(route.request.url)
+        jobs = lists[asked.path.rpartition("/")[2]]
+        query = parse_qs(asked.query)
+        ids = [job["id"] for job in jobs]
+        start = ids.index(query["after"][0]) + 1 if "after" in query else 0
+        data = jobs[start : start + int(query["limit"][0])]
+        more = start + len(data) < len(jobs)
+        route.fulfill(json={"data": data, "last_id": data[-1]["id"], "has_more": more})
+
+    page.route(re.compile(r"/v1/(videos|images)\?"), answer)
+    page.reload()
+    cards = page.locator("#cards > [data-id]:visible")
+    expect(cards).to_have_count(24 + 2)
+    page.get_by_role("button", name="Show older").click()
+    expect(cards).to_have_count(30 + 4)
+    expect(page.get_by_role("button", name="Show older")).to_be_hidden()
+    shown = [str(each.get_attribute("data-id")) for each in cards.all()]
+    assert shown == sorted(shown, key=lambda each: each.partition("_")[2], reverse=True)
 
 
 def test_a_remix_takes_the_words_alone(page: Page) -> None:

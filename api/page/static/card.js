@@ -1,5 +1,6 @@
-// One video in the gallery.
+// One job in the gallery.
 
+import { Screen } from "./screen.js";
 import { active } from "./watch.js";
 import { length, sentence, standing } from "./words.js";
 
@@ -11,20 +12,23 @@ const DOES = {
   cancelled: ["retry", "remix", "delete"],
 };
 
+// An image has no remix in the API.
+const does = ({ status, object }) => DOES[status].filter((each) => each !== "remix" || object === "video");
+
 export class Card {
-  /** `does` has a function for each action, and for the seed. */
-  constructor(api, job, does) {
+  /** `acts` has a function for each action, and for the seed. */
+  constructor(api, job, acts) {
     this.api = api;
     this.root = document.getElementById("card").content.firstElementChild.cloneNode(true);
-    this.urls = [];
+    this.screen = null;
     this.$ = (selector) => this.root.querySelector(selector);
     this.root.dataset.id = job.id;
     this.$(".prompt").id = `prompt-${job.id}`;
     this.$("article").setAttribute("aria-labelledby", `prompt-${job.id}`);
-    this.$(".seed").addEventListener("click", () => does.seed(this.job));
-    this.$(".play").addEventListener("click", () => this.act(() => this.play()));
+    this.$(".seed").addEventListener("click", () => acts.seed(this.seed));
+    this.$(".play").addEventListener("click", () => this.act(() => this.screen.play()));
     for (const button of this.root.querySelectorAll("[data-does]"))
-      button.addEventListener("click", () => this.act(() => does[button.dataset.does](this.job, this)));
+      button.addEventListener("click", () => this.act(() => acts[button.dataset.does](this.job, this)));
     this.update(job);
   }
 
@@ -40,13 +44,13 @@ export class Card {
     this.$(".size").textContent = `${job.width} \u00d7 ${job.height}`;
     this.$(".length").textContent = length(job.num_frames, job.fps);
     this.$(".model").textContent = job.model;
-    this.$(".seed").textContent = `seed ${job.seed}`;
-    this.$(".seed").setAttribute("aria-label", `Use seed ${job.seed} for a new video`);
+    this.$(".count").textContent = job.num_outputs > 1 ? `${job.num_outputs} outputs` : "";
+    this.saySeed();
     this.bar(job);
     this.tick();
     if (before === job.status) return;
     for (const button of this.root.querySelectorAll("[data-does]"))
-      button.hidden = !DOES[job.status].includes(button.dataset.does);
+      button.hidden = !does(job).includes(button.dataset.does);
     this.problem(job.error ? job.error.message : null);
     if (!active(job)) this.$(".screen > .preview")?.remove();
     if (job.status === "completed") this.finished();
@@ -79,69 +83,24 @@ export class Card {
   }
 
   finished() {
-    const play = this.$(".play");
-    play.setAttribute("aria-label", `Play ${this.job.prompt}`);
-    play.hidden = false;
-    // Only what is seen is loaded.
-    this.seen = new IntersectionObserver((entries) => {
-      if (!entries.some((entry) => entry.isIntersecting)) return;
-      this.seen.disconnect();
-      this.act(() => (this.still ? this.play() : this.poster()));
+    this.screen = new Screen(this.api, this.root, this.job, {
+      chosen: () => this.saySeed(),
+      failed: (error) => this.problem(error.message),
     });
-    this.seen.observe(this.root);
   }
 
-  get still() {
-    return this.job.num_frames === 1;
+  /** Of the output that is shown. */
+  get seed() {
+    return this.screen?.output.seed ?? this.job.seed;
   }
 
-  async poster() {
-    try {
-      const image = new Image();
-      image.alt = "";
-      image.src = await this.load("thumbnail");
-      await image.decode();
-      if (!this.$("video")) this.$(".screen").prepend(image);
-    } catch (error) {
-      if (error.status !== 404) throw error; // it was made without one
-    }
+  saySeed() {
+    this.$(".seed").textContent = `seed ${this.seed}`;
+    this.$(".seed").setAttribute("aria-label", `Use seed ${this.seed} for a new video`);
   }
 
-  async play() {
-    const screen = this.$(".screen");
-    screen.setAttribute("aria-busy", "true");
-    try {
-      const media = document.createElement(this.still ? "img" : "video");
-      if (this.still) media.alt = this.job.prompt;
-      else Object.assign(media, { controls: true, loop: true, autoplay: true, playsInline: true });
-      media.src = await this.load("video");
-      const focused = document.activeElement === this.$(".play");
-      this.$(".play").hidden = true;
-      screen.querySelector("img")?.remove();
-      screen.prepend(media);
-      if (focused) media.focus();
-    } finally {
-      screen.removeAttribute("aria-busy");
-    }
-  }
-
-  async download() {
-    const blob = await this.content("video");
-    const link = document.createElement("a");
-    link.href = URL.createObjectURL(blob);
-    link.download = `${this.job.id}.${blob.type.split("/")[1] ?? "mp4"}`;
-    link.click();
-    setTimeout(() => URL.revokeObjectURL(link.href), 60_000);
-  }
-
-  content(variant) {
-    return this.api.blob(`v1/videos/${this.job.id}/content?variant=${variant}&redirect=false`);
-  }
-
-  async load(variant) {
-    const url = URL.createObjectURL(await this.content(variant));
-    this.urls.push(url);
-    return url;
+  download() {
+    return this.screen.download();
   }
 
   /** Do it once at a time; what goes wrong is said here. */
@@ -165,8 +124,7 @@ export class Card {
   }
 
   remove() {
-    this.seen?.disconnect();
-    this.urls.forEach((url) => URL.revokeObjectURL(url));
+    this.screen?.close();
     this.root.remove();
   }
 }

@@ -5,7 +5,7 @@ import { ImageField } from "./image.js";
 import { length } from "./words.js";
 
 const $ = (id) => document.getElementById(id);
-const NUMBERS = ["num_inference_steps", "guidance_scale", "seed"];
+const NUMBERS = ["num_inference_steps", "guidance_scale", "seed", "num_outputs"];
 
 export class Composer {
   /** `made(job)` hears of each new job. */
@@ -57,7 +57,9 @@ export class Composer {
     for (const name of ["num_inference_steps", "guidance_scale"])
       $(name).placeholder = model ? `${model.defaults[name]}` : "";
     if (!model) return this.sayLength();
-    const { frame_step: step, max_num_frames: most } = model.limits;
+    const { frame_step: step, max_num_frames: most, max_outputs } = model.limits;
+    $("num_outputs").max = max_outputs;
+    $("outputs-field").hidden = max_outputs === 1;
     const still = model.workloads.some((each) => each.endsWith("2i"));
     Object.assign($("length"), {
       min: still ? 0 : 1,

@@ -1,6 +1,7 @@
-// One's videos, the newest first.
+// One's videos and images, the newest first.
 
 import { Card } from "./card.js";
+import { KINDS, kind, route, time } from "./ids.js";
 import { active, Watch } from "./watch.js";
 
 const PAGE = 24;
@@ -12,6 +13,7 @@ export class Gallery {
     this.composer = composer;
     this.cards = new Map();
     this.looking = null;
+    this.more = new Map(); // kind -> whether its list goes on below what was loaded
     this.watch = new Watch(api, {
       jobs: () => [...this.cards.values()].map((card) => card.job),
       tell: (job) => this.put(job),
@@ -19,13 +21,13 @@ export class Gallery {
       gone: (id) => this.drop(id),
       look: () => this.look(),
     });
-    this.does = {
-      cancel: async ({ id }) => this.put(await api.post(`v1/videos/${id}/cancel`)),
-      retry: async ({ id }) => this.add(await api.post(`v1/videos/${id}/retry`)),
+    this.acts = {
+      cancel: async ({ id }) => this.put(await api.post(`${route(id)}/cancel`)),
+      retry: async ({ id }) => this.add(await api.post(`${route(id)}/retry`)),
       remix: (job) => composer.remix(job),
       download: (_, card) => card.download(),
       delete: (job) => this.delete(job),
-      seed: (job) => composer.seed(job.seed),
+      seed: (seed) => composer.seed(seed),
     };
     $("older").addEventListener("click", () => this.older());
     $("gallery-problem").querySelector("button").addEventListener("click", () => this.look());
@@ -44,6 +46,7 @@ export class Gallery {
   close() {
     this.watch.stop();
     for (const id of [...this.cards.keys()]) this.drop(id);
+    this.more.clear();
     $("empty").hidden = true;
   }
 
@@ -54,17 +57,9 @@ export class Gallery {
   }
 
   async refresh() {
-    const known = new Set(this.cards.keys());
+    const known = [...this.cards.keys()];
     try {
-      const page = await this.api.get(`v1/videos?limit=${PAGE}`);
-      const listed = new Set(page.data.map((job) => job.id));
-      for (const job of page.data) this.put(job);
-      for (const id of known) {
-        if (listed.has(id)) continue;
-        if (!page.has_more || id > page.last_id) this.drop(id);
-        else if (active(this.cards.get(id).job)) this.put(await this.api.get(`v1/videos/${id}`));
-      }
-      if (!known.size) $("older").hidden = !page.has_more;
+      await Promise.all(KINDS.map((each) => this.renew(each, known.filter((id) => kind(id) === each))));
       this.settled();
     } catch (error) {
       this.failed(error);
@@ -72,13 +67,26 @@ export class Gallery {
     this.watch.choose();
   }
 
+  async renew(each, known) {
+    const page = await this.api.get(`v1/${each}s?limit=${PAGE}`);
+    const listed = new Set(page.data.map((job) => job.id));
+    for (const job of page.data) this.put(job);
+    for (const id of known) {
+      if (listed.has(id)) continue;
+      if (!page.has_more || id > page.last_id) this.drop(id);
+      else if (active(this.cards.get(id).job)) this.put(await this.api.get(route(id)));
+    }
+    if (!this.more.has(each)) this.more.set(each, page.has_more);
+  }
+
+  /** The list that ends first goes on. */
   async older() {
-    const last = [...this.cards.keys()].sort()[0];
+    const last = this.end();
     $("older").disabled = true;
     try {
-      const page = await this.api.get(`v1/videos?limit=${PAGE}&after=${last}`);
+      const page = await this.api.get(`v1/${kind(last)}s?limit=${PAGE}&after=${last}`);
       for (const job of page.data) this.put(job);
-      $("older").hidden = !page.has_more;
+      this.more.set(kind(last), page.has_more);
       this.settled();
     } catch (error) {
       this.failed(error);
@@ -87,17 +95,32 @@ export class Gallery {
     }
   }
 
+  /** The newest id at which a list that goes on breaks off; undefined: everything is loaded. */
+  end() {
+    const ids = [...this.cards.keys()].sort(byTime);
+    const ends = KINDS.filter((each) => this.more.get(each)).map((each) => ids.find((id) => kind(id) === each));
+    return ends.filter(Boolean).sort(byTime).at(-1);
+  }
+
+  /** Below the end of one list those of the other would stand without their neighbours. */
+  fold() {
+    const end = this.end();
+    for (const [id, card] of this.cards) card.root.hidden = Boolean(end) && byTime(id, end) < 0;
+    $("older").hidden = !end;
+  }
+
   settled() {
     $("gallery-problem").hidden = true;
     $("cards").querySelectorAll(".ghost").forEach((ghost) => ghost.remove());
     $("cards").setAttribute("aria-busy", "false");
     $("empty").hidden = this.cards.size > 0;
+    this.fold();
   }
 
   failed(error) {
     if (error.status === 401) return; // the door is shown instead
     const problem = $("gallery-problem");
-    problem.querySelector("p").textContent = `Your videos could not be brought up to date. ${error.message}`;
+    problem.querySelector("p").textContent = `The gallery could not be brought up to date. ${error.message}`;
     problem.hidden = false;
   }
 
@@ -120,17 +143,18 @@ export class Gallery {
       $("said").textContent = `${card.job.status}: ${card.job.prompt}`;
   }
 
-  /** Ids sort by time. */
   insert(job) {
-    const card = new Card(this.api, job, this.does);
-    const below = [...$("cards").children].find((each) => !each.dataset.id || each.dataset.id < job.id);
+    const card = new Card(this.api, job, this.acts);
+    const below = [...$("cards").children].find(
+      (each) => !each.dataset.id || byTime(each.dataset.id, job.id) < 0,
+    );
     this.cards.set(job.id, card);
     $("cards").insertBefore(card.root, below ?? null);
   }
 
   async delete(job) {
     if (!(await sure(job))) return;
-    await this.api.fetch(`v1/videos/${job.id}`, { method: "DELETE" });
+    await this.api.fetch(route(job.id), { method: "DELETE" });
     this.drop(job.id);
     $("said").textContent = "Deleted.";
     $("gallery").focus({ preventScroll: true });
@@ -143,8 +167,11 @@ export class Gallery {
   }
 }
 
+const byTime = (a, b) => (time(a) < time(b) ? -1 : 1);
+
 function sure(job) {
   const dialog = $("sure");
+  $("sure-title").textContent = `Delete this ${job.object}?`;
   dialog.querySelector(".prompt").textContent = job.prompt;
   dialog.returnValue = "no";
   dialog.showModal();

@@ -1,6 +1,8 @@
 // Follows the jobs that are not done. A browser opens six connections to a host, over all its tabs:
 // so a few jobs are streamed, only while the tab is seen, and the others looked at now and then.
 
+import { route, time } from "./ids.js";
+
 const STREAMS = 2;
 const LOOK_MS = 5000;
 
@@ -41,7 +43,7 @@ export class Watch {
   choose() {
     if (!this.timer || document.hidden) return;
     const waiting = this.jobs().filter((job) => active(job) && !this.streams.has(job.id));
-    waiting.sort((a, b) => runs(b) - runs(a) || (a.id < b.id ? -1 : 1));
+    waiting.sort((a, b) => runs(b) - runs(a) || (time(a.id) < time(b.id) ? -1 : 1));
     for (const job of waiting.slice(0, Math.max(0, STREAMS - this.streams.size))) this.follow(job.id);
   }
 
@@ -50,7 +52,7 @@ export class Watch {
     this.streams.set(id, stop);
     let ended = false;
     try {
-      for await (const { event, data } of this.api.events(`v1/videos/${id}/events`, stop.signal)) {
+      for await (const { event, data } of this.api.events(`${route(id)}/events`, stop.signal)) {
         if (event === "preview") {
           this.show(data.id, data.image);
           continue;
