@@ -7,6 +7,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from jobs.states import State
+from pipeline.request import Fidelity, ImageFormat
 
 
 class Answer(BaseModel):
@@ -91,9 +92,14 @@ class JobObject(Answer):
     fps: int
     num_inference_steps: int
     guidance_scale: float
+    guidance_scale_2: float | None
+    """Of the low-noise steps of a model with two experts."""
+    fidelity: Fidelity
     seed: int
     """Of the first output; each further one counts one up."""
     num_outputs: int
+    output_format: ImageFormat | None
+    """Of an image; a video is always MP4."""
     remixed_from_video_id: str | None
     retry_of: str | None
     metadata: dict[str, str]

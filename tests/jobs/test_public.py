@@ -9,6 +9,7 @@ import pytest
 from jobs.public import public
 from jobs.record import JobError, Progress
 from jobs.states import State
+from pipeline.request import Request
 from tests.jobs import making
 
 GOLDEN = Path(__file__).parent / "golden" / "job.json"
@@ -51,6 +52,24 @@ def examples() -> dict[str, object]:
 def test_the_job_object_is_as_pinned() -> None:
     """After a wanted change: write `examples()` to the golden file and read the difference."""
     assert examples() == json.loads(GOLDEN.read_text())
+
+
+def test_every_value_that_decides_the_outputs_bytes_is_given_back() -> None:
+    request = {"fidelity": "bounded", "guidance_scale": 4.0, "guidance_scale_2": 3.0}
+    job = making.job()
+    told = public(job.model_copy(update={"request": job.request.model_copy(update=request)}))
+
+    assert {name: told[name] for name in request} == request
+    # What is made of what shows in the size and kind; input images have names of our own.
+    assert Request.model_fields.keys() - told.keys() == {"workload", "images"}
+
+
+def test_an_images_format_is_told_and_a_video_has_none() -> None:
+    job = making.job()
+    image = {"num_frames": 1, "output_format": "webp"}
+    assert public(job)["output_format"] is None
+    picture = job.model_copy(update={"request": job.request.model_copy(update=image)})
+    assert public(picture)["output_format"] == "webp"
 
 
 def test_nothing_private_is_in_it() -> None:
