@@ -18,7 +18,8 @@ IMAGE_FORMATS: dict[str, ImageFormat] = {
 }
 """By the suffix of a file."""
 
-_SUFFIXES = {".mp4", *IMAGE_FORMATS}
+_OF_FILE = re.compile(r"\.[a-z][a-z0-9]{2,4}")
+"""A suffix that somebody means a file by, whether one of ours or not."""
 
 
 def in_format_of(output_path: str | Path, request: Request) -> Request:
@@ -32,21 +33,25 @@ def in_format_of(output_path: str | Path, request: Request) -> Request:
 def plan_paths(output_path: str | Path, requests: Sequence[Request]) -> list[Path]:
     """One path a request, in order, no two alike.
 
-    `output_path` with a video's or an image's suffix is the file itself, numbered if there are
-    several; anything else is a directory, and the files in it are named after prompt and seed.
+    `output_path` with a file's suffix is the file itself, numbered if there are several; anything
+    else, and a directory that is there, is a directory, and the files in it are named after prompt
+    and seed.
 
     Raises:
         RequestError: a suffix that does not fit what is generated.
     """
     target = Path(output_path).expanduser()
     suffix = target.suffix.lower()
-    if suffix not in _SUFFIXES:
+    if target.is_dir() or not _OF_FILE.fullmatch(suffix):
         stems = [target / f"{_slug(request.prompt)}-{request.seed}" for request in requests]
         suffixes = [request.suffix for request in requests]
     else:
         for request in requests:
             if suffix != request.suffix and (suffix, request.suffix) != (".jpeg", ".jpg"):
-                raise RequestError("output_path", str(target), f"must end in {request.suffix}")
+                allowed = f"must end in {request.suffix} or be a folder"
+                if suffix not in (".mp4", *IMAGE_FORMATS):
+                    allowed += ", which with such an ending has to be there already"
+                raise RequestError("output_path", str(target), allowed)
         stems = [target.with_suffix("")] * len(requests)
         suffixes = [target.suffix] * len(requests)
     paths = []

@@ -64,6 +64,23 @@ def test_a_suffix_that_does_not_fit_is_refused() -> None:
         plan_paths("clip.mp4", [request(num_frames=1)])
 
 
+@pytest.mark.parametrize("suffix", [".avi", ".MOV", ".mkv", ".gif", ".mp4a", ".webm", ".mpeg"])
+def test_a_file_of_a_kind_that_is_not_written_is_refused_and_made_no_folder(suffix: str) -> None:
+    with pytest.raises(
+        RequestError, match=r"^output_path must end in \.mp4 or be a folder, which "
+    ):
+        plan_paths(f"clip{suffix}", [request()])
+
+
+def test_a_folder_that_is_there_may_be_called_anything(tmp_path: Path) -> None:
+    (tmp_path / "all.clips").mkdir()
+    names = {"all.clips", "Wan2.1", "out.d", "v1.20-final"}
+
+    paths = [plan_paths(tmp_path / name, [request()])[0] for name in names]
+
+    assert {path.parent.name for path in paths} == names
+
+
 def test_folders_are_made_and_left_empty(tmp_path: Path) -> None:
     folder = tmp_path / "new" / "folder"
     make_folders([folder, folder, tmp_path])
