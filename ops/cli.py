@@ -102,7 +102,8 @@ def generate(
         list[str] | None, typer.Option(help="What to show; again for another.", show_default=False)
     ] = None,
     prompt_file: Annotated[
-        Path | None, typer.Option(help="More prompts, one a line; - reads stdin.", allow_dash=True)
+        Path | None,
+        typer.Option(help="More prompts, each line one; - reads stdin.", allow_dash=True),
     ] = None,
     negative_prompt: Annotated[
         str | None, typer.Option(help="What to steer away from.", show_default=False)

@@ -115,6 +115,11 @@ class Layout:
 
 def _split(sp: int, ulysses: int | None, ring: int | None, heads: int | None) -> tuple[int, int]:
     """Ulysses and ring degrees whose product is `sp`."""
+    for name, given in (("ulysses", ulysses), ("ring", ring)):
+        if given is not None and sp % given:
+            raise ValueError(
+                f"{name} {given} does not divide the sequence parallel degree {sp}{_fits(sp)}"
+            )
     if ulysses is None and ring is not None:
         ulysses = sp // ring
     if ulysses is None:

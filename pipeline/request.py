@@ -76,11 +76,9 @@ class Params(BaseModel):
     @model_validator(mode="after")
     def _one_of_each_pair(self) -> Self:
         if self.size is not None and (self.width is not None or self.height is not None):
-            raise RequestError("size", self.size, "give either size or width and height, not both")
+            raise RequestError("size", self.size, "must not be given beside width and height")
         if self.seconds is not None and self.num_frames is not None:
-            raise RequestError(
-                "seconds", self.seconds, "give either seconds or num_frames, not both"
-            )
+            raise RequestError("seconds", self.seconds, "must not be given beside num_frames")
         return self
 
 
