@@ -24,6 +24,7 @@ _ERRORS = {
     "401": "No API key, or none that is known.",
     "403": "The key's scope does not allow it.",
     "404": "No such job, model or route, or not yours.",
+    "408": "The body did not arrive in time.",
     "409": "The job's state, or an Idempotency-Key, does not allow it.",
     "413": "The body is too long.",
     "415": "The body is neither JSON nor multipart.",

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import gc
 import os
+import time
+from collections.abc import Iterable
 from contextlib import suppress
-from typing import Any
+from typing import IO, TYPE_CHECKING, Any
 
 import structlog
 from flask import Flask
+from gevent import Timeout
 from gunicorn.app.base import BaseApplication
+from werkzeug.exceptions import RequestTimeout
 
 from api import GRACE_S
 from api.app import create_app
@@ -23,6 +27,9 @@ from jobs.settings import Settings
 from jobs.store import JobStore
 from jobs.tracing import open_tracing
 from jobs.workers import Workers
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
 
 MAX_PROCESSES = 4
 CONNECTIONS = 2000
@@ -51,6 +58,37 @@ def build(settings: Settings) -> Flask:
     return create_app(settings, store, Workers(store), artifacts, open_tracing("api"))
 
 
+class _Timely:
+    """Bounds how long a request's body may take; gunicorn itself bounds the head, by `keepalive`."""
+
+    def __init__(self, app: WSGIApplication, body_s: float) -> None:
+        self._app = app
+        self._body_s = body_s
+
+    def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        environ["wsgi.input"] = _Body(environ["wsgi.input"], self._body_s)
+        return self._app(environ, start_response)
+
+
+class _Body:
+    """What Werkzeug reads of a request's body, until a deadline."""
+
+    def __init__(self, body: IO[bytes], timeout_s: float) -> None:
+        self._body = body
+        self._timeout_s = timeout_s
+        self._until = time.monotonic() + timeout_s
+
+    def read(self, size: int = -1) -> bytes:
+        """At most `size` bytes.
+
+        Raises:
+            RequestTimeout: the deadline is over.
+        """
+        late = RequestTimeout(f"the body must be there within {self._timeout_s:g} s")
+        with Timeout(max(0.0, self._until - time.monotonic()), late):
+            return self._body.read(size)
+
+
 class _Server(BaseApplication):  # type: ignore[misc]  # gunicorn has no types
     """Gunicorn's own way of being embedded: options in `load_config`, the application in `load`."""
 
@@ -65,6 +103,7 @@ class _Server(BaseApplication):  # type: ignore[misc]  # gunicorn has no types
     def load(self) -> Flask:
         # After the fork: no connection is ever shared between processes.
         app = build(self._settings)
+        app.wsgi_app = _Timely(app.wsgi_app, self._settings.body_s)  # type: ignore[method-assign]
         gc.collect()
         gc.freeze()  # what is loaded stays: each full collection would look through it again
         return app

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import socket
@@ -9,6 +10,8 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import closing
+from http.client import HTTPConnection
 from pathlib import Path
 
 import httpx
@@ -61,6 +64,26 @@ def test_a_job_goes_round_over_http(
     assert job_id in accepted_line
     assert "hidden" not in server.log(), "queries are not logged"
     assert "GET /health" not in server.log(), "what is polled is not logged"
+
+
+def test_a_body_that_does_not_come_is_408(settings: Settings, tmp_path: Path) -> None:
+    settings = settings.model_copy(update={"body_s": 0.2})
+    with serving(settings, tmp_path / "log"):
+        for kind in ("application/json", "multipart/form-data; boundary=x"):
+            client = HTTPConnection("127.0.0.1", settings.port, timeout=60)
+            with closing(client):
+                client.putrequest("POST", "/v1/videos")
+                client.putheader("content-type", kind)
+                client.putheader("content-length", "99")
+                client.endheaders(b"--x")
+                answer = client.getresponse()
+                assert answer.status == 408
+                error = json.loads(answer.read())["error"]
+                assert (error["code"], error["type"]) == (
+                    "request_timeout",
+                    "invalid_request_error",
+                )
+                assert "within 0.2 s" in error["message"]
 
 
 def test_a_body_over_the_limit_is_413_also_without_a_length(
