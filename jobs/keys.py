@@ -28,6 +28,9 @@ from jobs.submission import Quota
 
 _KEY = re.compile(r"rk_([0-7][0-9A-HJKMNP-TV-Z]{25})_([A-Za-z0-9_-]{43})")
 
+KEY_PREFIX = "key_"
+"""Of the ids; owners that are no keys begin otherwise."""
+
 Scope = Literal["user", "admin"]
 
 
@@ -102,7 +105,7 @@ class Keys:
         ulid, secret = str(ULID()), secrets.token_urlsafe(32)
         key = ApiKey(
             **rights.model_dump(),
-            id=f"key_{ulid}",
+            id=f"{KEY_PREFIX}{ulid}",
             name=name,
             digest=_digest(secret),
             created_at=time.time(),
@@ -145,7 +148,7 @@ class Keys:
         match = _KEY.fullmatch(text)
         if match is None:
             return None
-        key = self._held(f"key_{match[1]}")
+        key = self._held(f"{KEY_PREFIX}{match[1]}")
         # Compared even where there is none, so that time tells nothing.
         right = hmac.compare_digest(key.digest if key else "", _digest(match[2]))
         return key if key is not None and right and key.revoked_at is None else None

@@ -46,6 +46,8 @@ class Settings(BaseSettings):
     """0 lets the dashboard act, its Revoke being a job's cancel; that too needs a password or OAuth."""
     max_body_bytes: int = Field(default=16 * 2**20, ge=1024)
     """Longest request body; beyond it 413."""
+    body_s: float = Field(default=120.0, gt=0)
+    """How long a request's body may take to arrive; beyond it 408."""
 
     image_urls: Literal["off", "public", "any"] = "off"
     """Whether an input image may be named by its URL: never, on public addresses, on private ones too."""
@@ -138,7 +140,8 @@ class Settings(BaseSettings):
 
     webhook_secret: SecretStr | None = None
     """`whsec_` + base64 of 24 to 64 bytes; required for requests that name a webhook_url. Several,
-    separated by spaces or commas, newest first, sign while receivers change from one to the next."""
+    separated by spaces or commas, newest first, sign while receivers change from one to the next. Each
+    API key's webhooks are signed with a secret made of it: `rushes keys webhook-secret`."""
     webhook_private: bool = False
     """Allow webhook targets on private, loopback and link-local addresses."""
     webhook_timeout_s: float = Field(default=20.0, gt=0, le=60)

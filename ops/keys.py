@@ -112,6 +112,24 @@ def revoke(key_id: Annotated[str, typer.Argument(help="As `list` shows it.")]) -
     print(f"{key.id} ({key.name}) is revoked")
 
 
+@keys.command("webhook-secret")
+def webhook_secret(key_id: Annotated[str, typer.Argument(help="As `list` shows it.")]) -> None:
+    """Print what the key's webhooks are signed with: one line a RUSHES_WEBHOOK_SECRET, newest first."""
+    from jobs.errors import SettingsError
+    from jobs.keys import Keys
+    from jobs.settings import load_settings
+    from jobs.webhooks.secrets import secrets_of
+    from ops.stack.embedded import store_of
+
+    settings = load_settings()
+    if not settings.webhook_secrets:
+        raise SettingsError("no webhook is signed: set RUSHES_WEBHOOK_SECRET as the service has it")
+    with store_of(settings) as store:
+        if key_id not in [key.id for key in Keys(store).list()]:
+            raise SettingsError(f"no key {key_id!r}")
+    print(*secrets_of(key_id, settings), sep="\n")
+
+
 def _limits(key: ApiKey) -> str:
     told = {
         "rate": key.rate,

@@ -12,6 +12,7 @@ import httpcore
 from jobs.relay.board import Hook
 from jobs.settings import Settings
 from jobs.webhooks.message import body, headers
+from jobs.webhooks.secrets import secrets_of
 from jobs.webhooks.target import GuardedBackend, TargetRefused
 
 DELAYS_S = (5, 300, 1800, 7200, 18_000, 36_000, 50_400, 72_000, 86_400)
@@ -62,7 +63,7 @@ class Sender:
 
     def post(self, hook: Hook) -> Outcome:
         """Try once; takes `webhook_timeout_s` at the most, resolving the name aside."""
-        secrets = self._settings.webhook_secrets
+        secrets = secrets_of(hook.job.owner, self._settings)
         if not secrets:
             return Outcome(None, "no RUSHES_WEBHOOK_SECRET to sign with")
         text = body(hook)

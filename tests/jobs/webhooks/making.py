@@ -8,6 +8,7 @@ from jobs.states import State
 from tests.jobs import making
 
 SECRET = "whsec_" + "c2VjcmV0" * 5
+OLD_SECRET = "whsec_" + "b2xkb2xk" * 5
 
 
 def settings(**changes: object) -> Settings:
@@ -15,6 +16,6 @@ def settings(**changes: object) -> Settings:
     return making.settings("redis://unused", **fields)
 
 
-def hook(url: str) -> Hook:
-    job = making.job(state=State.COMPLETED, completed_at=1700000002.5, webhook_url=url)
+def hook(url: str, owner: str = "anonymous") -> Hook:
+    job = making.job(owner=owner, state=State.COMPLETED, completed_at=1700000002.5, webhook_url=url)
     return Hook(f"evt_{job.id}_completed", url, 1700000002.5, 0, job)

@@ -13,9 +13,10 @@ from jobs.relay.board import Hook
 from jobs.states import State
 from jobs.webhooks.delivery import Sender
 from jobs.webhooks.message import body, headers
+from jobs.webhooks.secrets import secrets_of
 from tests.fixtures.webhooks import Receiver
 from tests.jobs import making
-from tests.jobs.webhooks.making import SECRET, hook, settings
+from tests.jobs.webhooks.making import OLD_SECRET, SECRET, hook, settings
 
 
 def test_a_delivery_is_what_standard_webhooks_verify(receiver: Receiver) -> None:
@@ -69,7 +70,20 @@ def test_a_body_stays_small_with_the_longest_prompt_and_notes() -> None:
     assert json.loads(text)["data"] == json.loads(json.dumps(public(short)))
 
 
-OLD_SECRET = "whsec_" + "b2xkb2xk" * 5
+@pytest.mark.parametrize("owner", ["anonymous", "key_ann", "key_bob"])
+def test_a_keys_webhooks_are_verified_with_its_own_secret_only(
+    receiver: Receiver, owner: str
+) -> None:
+    """Who can verify can forge: no owner may know what another's events are signed with."""
+    assert Sender(settings()).post(hook(receiver.url(), owner)).delivered
+    (got,) = receiver.received
+    for each in ("anonymous", "key_ann", "key_bob"):
+        (secret,) = secrets_of(each, settings())
+        if each == owner:
+            Webhook(secret).verify(got.body, got.headers)
+            continue
+        with pytest.raises(WebhookVerificationError):
+            Webhook(secret).verify(got.body, got.headers)
 
 
 def test_while_secrets_change_receivers_accept_with_either(receiver: Receiver) -> None:
