@@ -43,5 +43,5 @@ def gather(
         else:
             data = fetch(each.url, field, settings, max_bytes=left_bytes)
         left_bytes -= len(data)
-        images.append(check_image(data, field, max_pixels=card.max_image_pixels))
+        images.append(check_image(data, field, card))
     return tuple(images)

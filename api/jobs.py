@@ -79,7 +79,7 @@ def blueprint(parts: Parts, kind: str) -> Blueprint:
             raise Conflict(f"{job.id} is {job.state}; only a failed or cancelled job is retried")
         card = parts.catalog.card(job.model)
         check(job.request, card)
-        images = partial(get_inputs, parts.artifacts, job, max_pixels=card.max_image_pixels)
+        images = partial(get_inputs, parts.artifacts, job, card)
         look = accept(parts, job.request, body, kind=kind, images=images, retry_of=job.id)
         return created(parts, look)
 

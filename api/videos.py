@@ -40,7 +40,7 @@ def blueprint(parts: Parts) -> Blueprint:
         wanted = job.request.model_copy(update={"prompt": body.prompt.strip()})
         card = parts.catalog.card(job.model)
         check(wanted, card)
-        images = partial(get_inputs, parts.artifacts, job, max_pixels=card.max_image_pixels)
+        images = partial(get_inputs, parts.artifacts, job, card)
         look = accept(parts, wanted, body, kind="video", images=images, remixed_from=job.id)
         return created(parts, look)
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 import imagesize
 
-from pipeline.limits import RequestError
+from pipeline.limits import ModelCard, RequestError
 
 HEAD_BYTES = 2**20
 """Where a JPEG must have told its size by; cameras put previews and depth maps before it."""
@@ -26,16 +26,16 @@ class InputImage:
     content_type: str
 
 
-def check_image(data: bytes, field: str, *, max_pixels: int) -> InputImage:
+def check_image(data: bytes, field: str, card: ModelCard) -> InputImage:
     """Hold an image's first bytes against what a model takes.
 
     Args:
         data: the whole file.
         field: the client's word for it.
-        max_pixels: the most it may have.
+        card: of the model that is to take it.
 
     Raises:
-        RequestError: no PNG, JPEG or WebP, a broken header, or too many pixels.
+        RequestError: no PNG, JPEG or WebP, a broken header, or a size that the model does not take.
     """
     if not data:
         raise RequestError(field, None, "is an empty file: it must be a PNG, JPEG or WebP image")
@@ -47,8 +47,7 @@ def check_image(data: bytes, field: str, *, max_pixels: int) -> InputImage:
     if width <= 0 or height <= 0:
         kind = content_type.removeprefix("image/")
         raise RequestError(field, None, f"is broken: its {kind} header tells no size")
-    if width * height > max_pixels:
-        raise RequestError(field, f"{width}x{height}", f"may have at most {max_pixels} pixels")
+    card.check_image(field, width, height)
     return InputImage(data, content_type)
 
 

@@ -18,6 +18,7 @@ from jobs.images import InputImage, check_image
 from jobs.record import Job
 from jobs.store import JobStore
 from pipeline.inputs import names_of
+from pipeline.limits import ModelCard
 from pipeline.request import INPUTS
 
 
@@ -44,7 +45,7 @@ def put_inputs(
             artifacts.put(input_key(job_id, name), Path(file.name), image.content_type)
 
 
-def get_inputs(artifacts: ArtifactStore, job: Job, *, max_pixels: int) -> tuple[InputImage, ...]:
+def get_inputs(artifacts: ArtifactStore, job: Job, card: ModelCard) -> tuple[InputImage, ...]:
     """A job's input images, for another job that takes its request.
 
     Raises:
@@ -58,5 +59,5 @@ def get_inputs(artifacts: ArtifactStore, job: Job, *, max_pixels: int) -> tuple[
                 data = b"".join(chunks)
         except NotFound:
             raise NotFound(f"the input images of {job.id} are gone") from None
-        images.append(check_image(data, "image", max_pixels=max_pixels))
+        images.append(check_image(data, "image", card))
     return tuple(images)

@@ -21,9 +21,10 @@ from pipeline.gang.dispatcher import Dispatcher
 from pipeline.gang.gang import Gang, GangDied, GangError
 from pipeline.gang.placement import gang_envs, plan, probe
 from pipeline.gang.protocol import Done, Failed, News, Progress, Run, RunItem
-from pipeline.inputs import ImageInput, as_list, names_of, write_inputs
+from pipeline.inputs import names_of
 from pipeline.layout import Layout
 from pipeline.limits import ModelCard, RequestError
+from pipeline.media.given import ImageInput, as_list, write_inputs
 from pipeline.options import Device, DType, EngineOptions
 from pipeline.outputs import in_format_of, make_folders, plan_paths
 from pipeline.request import INPUTS, Fidelity, ImageFormat, Params, Request, parse, resolve
@@ -196,8 +197,8 @@ class DiffGenerator:
             One output for one prompt and one output, else a list, prompt by prompt.
 
         Raises:
-            RequestError: a value outside the model's limits, an image that cannot be read, a folder
-                that cannot be written; then nothing was generated.
+            RequestError: a value outside the model's limits, an image that cannot be read or that the
+                model does not take, a folder that cannot be written; then nothing was generated.
             GenerationError: after everything else is saved, if an output failed.
         """
         images = as_list(image)
@@ -292,7 +293,7 @@ class DiffGenerator:
         directories = [Path(tempfile.mkdtemp(prefix="run-", dir=self._home)) for _ in requests]
         inputs = directories[0] / INPUTS
         try:
-            write_inputs(images, inputs)
+            write_inputs(images, inputs, self.card)
         except RequestError:
             for directory in directories:
                 shutil.rmtree(directory)

@@ -55,6 +55,10 @@ class ModelCard(BaseModel):
     """Input images of one request."""
     max_image_pixels: int = 2**26
     """Of one input image, before it is fitted to the output: 8192x8192."""
+    min_image_side: int = 1
+    """The least width and height of an input image."""
+    max_image_aspect: float | None = None
+    """How many times as long as its shorter side the longer one may be; None: any."""
     size_multiple: int = 16
     """Width and height are multiples of it: the VAE's stride times the transformer's patch."""
     frame_step: int = 4
@@ -72,6 +76,24 @@ class ModelCard(BaseModel):
             raise RequestError(field, value, f"must be from {least:g} to {most:g}")
         if multiple_of is not None and value % multiple_of:
             raise RequestError(field, value, f"must be a multiple of {multiple_of}")
+
+    def check_image(self, field: str, width: int, height: int) -> None:
+        """Hold an input image's size against its bounds.
+
+        Raises:
+            RequestError: naming field, size and limit.
+        """
+        size = f"{width}x{height}"
+        if width * height > self.max_image_pixels:
+            raise RequestError(field, size, f"may have at most {self.max_image_pixels} pixels")
+        if min(width, height) < self.min_image_side:
+            least = self.min_image_side
+            raise RequestError(field, size, f"must be at least {least}x{least}")
+        aspect = self.max_image_aspect
+        if aspect is not None and max(width, height) > aspect * min(width, height):
+            raise RequestError(
+                field, size, f"may be at most {aspect:g} times as long one way as the other"
+            )
 
 
 def _short(value: object) -> str:

@@ -7,26 +7,27 @@ from pathlib import Path
 
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from pipeline.limits import RequestError
+from pipeline.limits import ModelCard, RequestError
 
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "TIFF", "GIF")
 """What Pillow may try; each further decoder would be one more way in for a hostile file."""
 
 
-def open_image(file: Path, max_pixels: int) -> Image.Image:
+def open_image(file: Path, card: ModelCard) -> Image.Image:
     """Read the first frame of an image as RGB, turned as its EXIF orientation says.
 
-    Its size is read from the header and held against `max_pixels` before any pixel is decoded.
+    Its size is read from the header and held against the `card` before any pixel is decoded.
 
     Raises:
-        RequestError: no image that can be read, or too many pixels.
+        RequestError: no image that can be read, or of a size that the model does not take.
     """
     try:
-        return _read(file, max_pixels)
+        return _read(file, card)
     except (RequestError, MemoryError):
         raise
     except (Image.DecompressionBombWarning, Image.DecompressionBombError):
-        raise RequestError("image", None, f"may have at most {max_pixels} pixels") from None
+        allowed = f"may have at most {card.max_image_pixels} pixels"
+        raise RequestError("image", None, allowed) from None
     except UnidentifiedImageError:
         known = ", ".join(FORMATS)
         raise RequestError("image", None, f"must be an image: {known}") from None
@@ -36,13 +37,10 @@ def open_image(file: Path, max_pixels: int) -> Image.Image:
         raise RequestError("image", None, f"cannot be read: {reason}") from None
 
 
-def _read(file: Path, max_pixels: int) -> Image.Image:
+def _read(file: Path, card: ModelCard) -> Image.Image:
     with warnings.catch_warnings():
         # Pillow's own bound comes first for images beyond it, as a warning or an error.
         warnings.simplefilter("error", Image.DecompressionBombWarning)
         with Image.open(file, formats=FORMATS) as image:
-            width, height = image.size
-            if width * height > max_pixels:
-                size = f"{width}x{height}"
-                raise RequestError("image", size, f"may have at most {max_pixels} pixels")
+            card.check_image("image", *image.size)
             return ImageOps.exif_transpose(image).convert("RGB")

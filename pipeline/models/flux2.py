@@ -19,7 +19,6 @@ from transformers.utils import logging as transformers_logging
 
 from pipeline import switches
 from pipeline.layout import Layout
-from pipeline.limits import RequestError
 from pipeline.models.card import make_card
 from pipeline.models.flux2_decoding import decoder
 from pipeline.models.flux2_parallel import spread
@@ -128,6 +127,9 @@ def card_defaults(pipe: Any, geometry: Geometry) -> dict[str, Any]:
         "max_height": 2048,
         "max_num_frames": 1,
         "max_images": 4,
+        # What diffusers' image processor takes.
+        "min_image_side": 64,
+        "max_image_aspect": 8,
         "size_multiple": geometry.pixels,
         "frame_step": 1,
     }
@@ -155,12 +157,6 @@ def _image_encoder(pipe: Any, geometry: Geometry, device: torch.device) -> Encod
     processor = pipe.image_processor
 
     def prepared(image: Image) -> torch.Tensor:
-        try:
-            processor.check_image_input(image)
-        except ValueError as error:
-            raise RequestError(
-                "image", f"{image.width}x{image.height}", f"is refused: {error}"
-            ) from None
         image = processor._resize_if_exceeds_area(image, _REFERENCE_PIXELS)
         width, height = (side // geometry.pixels * geometry.pixels for side in image.size)
         pixels: torch.Tensor = processor.preprocess(

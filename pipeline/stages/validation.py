@@ -49,8 +49,7 @@ class InputValidation(Stage):
         refused = ""
         try:
             state.images = tuple(
-                open_image(state.inputs / name, self._card.max_image_pixels)
-                for name in state.request.images
+                open_image(state.inputs / name, self._card) for name in state.request.images
             )
         except RequestError as error:
             refused = json.dumps([error.field, error.value, error.allowed])

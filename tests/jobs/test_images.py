@@ -11,16 +11,26 @@ from hypothesis import strategies as st
 
 from jobs.images import HEAD_BYTES, check_image
 from pipeline.limits import RequestError
+from tests.fixtures.asked import CARD, card
 from tests.fixtures.pictures import picture
 
 
 @pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP"])
 def test_takes_what_it_is_whatever_it_is_called(kind: str) -> None:
     data = picture(kind)
-    image = check_image(data, "image", max_pixels=32 * 24)
+    image = check_image(data, "image", card(max_image_pixels=32 * 24))
     assert (image.content_type, image.data) == (f"image/{kind.lower()}", data)
     with pytest.raises(RequestError, match=r"image may have at most 767 pixels, got '32x24'"):
-        check_image(data, "image", max_pixels=767)
+        check_image(data, "image", card(max_image_pixels=767))
+
+
+def test_a_side_too_short_or_too_long_for_the_model_is_refused() -> None:
+    data = picture("PNG")
+    check_image(data, "image", card(min_image_side=24, max_image_aspect=32 / 24))
+    with pytest.raises(RequestError, match=r"image must be at least 25x25, got '32x24'"):
+        check_image(data, "image", card(min_image_side=25))
+    with pytest.raises(RequestError, match=r"image may be at most 1\.3 times as long one way"):
+        check_image(data, "image", card(max_image_aspect=1.3))
 
 
 def test_a_bomb_is_refused_by_its_header() -> None:
@@ -28,7 +38,7 @@ def test_a_bomb_is_refused_by_its_header() -> None:
         ">L4sLLBBBBB", 13, b"IHDR", 2**31, 2**31, 8, 2, 0, 0, 0
     )
     with pytest.raises(RequestError, match="2147483648x2147483648"):
-        check_image(bomb, "image", max_pixels=2**26)
+        check_image(bomb, "image", CARD)
 
 
 @pytest.mark.parametrize(
@@ -47,7 +57,7 @@ def test_a_bomb_is_refused_by_its_header() -> None:
 )
 def test_anything_else_is_refused(data: bytes, words: str) -> None:
     with pytest.raises(RequestError, match=words) as refused:
-        check_image(data, "input_reference", max_pixels=2**26)
+        check_image(data, "input_reference", CARD)
     assert refused.value.field == "input_reference"
 
 
@@ -64,7 +74,7 @@ def test_damage_is_refused_or_passed_on_and_never_raises_else(
     data = picture(kind)
     damaged = (data[:at] + damage + data[at + len(damage) :])[:kept]
     try:
-        check_image(damaged, "image", max_pixels=2**26)
+        check_image(damaged, "image", CARD)
     except RequestError:
         return
 
@@ -74,5 +84,5 @@ def test_a_header_without_end_costs_little(filling: bytes) -> None:
     endless = b"\xff\xd8\xff\xe0\x00\x02" + filling * (4 * HEAD_BYTES // len(filling))
     began = time.process_time()
     with pytest.raises(RequestError, match="tells no size"):
-        check_image(endless, "image", max_pixels=2**26)
+        check_image(endless, "image", CARD)
     assert time.process_time() - began < 3, "0.2 s on a quiet machine, once for each image"

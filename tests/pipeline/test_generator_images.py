@@ -10,8 +10,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pipeline import DiffGenerator, GenerationError
+from pipeline import DiffGenerator
 from pipeline.limits import RequestError
+from pipeline.media.given import write_inputs
+from tests.fixtures.asked import card
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (64, 96, 3), np.uint8)
 
@@ -64,11 +66,20 @@ def test_what_is_no_image_is_refused_before_anything_runs(
         made(generator, image=image)
 
 
-def test_a_file_that_holds_no_image_fails_its_output_and_no_other(
+def test_a_size_that_the_model_does_not_take_is_refused_as_it_was_given(tmp_path: Path) -> None:
+    with pytest.raises(RequestError, match=r"^image must be at least 8x8, got 'ndarray: 96x4'$"):
+        write_inputs([PIXELS, PIXELS[:4]], tmp_path / "inputs", card(min_image_side=8))
+
+
+def test_a_file_that_cannot_be_read_is_refused_by_name_before_anything_runs(
     generator: DiffGenerator, tmp_path: Path
 ) -> None:
-    file = tmp_path / "fox.png"
-    file.write_text("a fox")
-    with pytest.raises(GenerationError, match="image must be an image: PNG, JPEG"):
-        made(generator, image=file)
+    text, cut_short, heard = tmp_path / "fox.png", tmp_path / "cut.png", list[Any]()
+    text.write_text("a fox")
+    Image.fromarray(PIXELS).save(cut_short)
+    cut_short.write_bytes(cut_short.read_bytes()[:2000])
+    for file, words in ((text, "must be an image: PNG, JPEG"), (cut_short, "cannot be read: ")):
+        with pytest.raises(RequestError, match=f"^image {words}.*, got '{file}'$"):
+            made(generator, image=file, num_outputs=2, on_progress=lambda *news: heard.append(news))
+    assert heard == []
     made(generator, image=PIXELS)

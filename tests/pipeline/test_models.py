@@ -119,16 +119,62 @@ def test_a_broken_index_is_refused_by_name(rank_pools: Pools, tmp_path: Path, co
         ("wan_a14b", {"workloads": ("t2v", "t2i"), "guidance_scale": 4.0, "guidance_scale_2": 3.0}),
         ("wan_a14b_i2v", {"workloads": ("i2v",), "guidance_scale": 3.5, "guidance_scale_2": 3.5}),
         ("wan_ti2v", {"workloads": ("t2v", "t2i", "i2v"), "size_multiple": 32, "fps": 24}),
+        ("flux2_base", {"workloads": ("t2i", "i2i"), "guidance_scale": 4.0}),
+        ("flux2_distilled", {"max_guidance_scale": 1.0, "num_inference_steps": 4}),
     ],
 )
-def test_each_wan_has_the_card_of_its_kind(
+def test_each_model_has_the_card_of_its_kind(
     rank_pools: Pools, tiny_families: Path, tmp_path: Path, name: str, words: dict[str, Any]
 ) -> None:
     model = tmp_path / name
     shutil.copytree(tiny_families / name, model)
-    (model / "card.json").unlink()
+    (model / "card.json").unlink(missing_ok=True)
     loaded, _ = rank_pools(1).one(card, model, {})
     assert loaded.model_dump(include=set(words)) == words
+
+
+def edges(ranks: Ranks, model: Path) -> list[bool]:
+    """Whether diffusers takes references just within and just beyond FLUX.2's card."""
+    from diffusers.pipelines.flux2.image_processor import Flux2ImageProcessor
+    from PIL import Image
+
+    side, aspect = (engine_card := card(ranks, model, {})[0]).min_image_side, 8
+    assert engine_card.max_image_aspect == aspect
+    taken = []
+    for size in ((side, side * aspect), (side - 1, side), (side, side * aspect + 1)):
+        try:
+            Flux2ImageProcessor.check_image_input(Image.new("RGB", size))
+            taken.append(True)
+        except ValueError:
+            taken.append(False)
+    return taken
+
+
+def test_flux2s_card_refuses_the_references_that_diffusers_refuses(
+    rank_pools: Pools, tiny_families: Path
+) -> None:
+    assert rank_pools(1).one(edges, tiny_families / "flux2_base") == [True, False, False]
+
+
+@pytest.mark.parametrize(
+    ("name", "layout", "words"),
+    [
+        (
+            "flux2_distilled",
+            Layout(cfg=2),
+            "flux2_distilled is not guided: a step has one branch, ",
+        ),
+        ("flux2_distilled", Layout(ulysses=2), ""),
+        ("flux2_base", Layout(cfg=2), ""),
+    ],
+)
+def test_cfg_parallel_of_a_model_without_guidance_is_refused_with_what_would_serve(
+    rank_pools: Pools, tiny_families: Path, name: str, layout: Layout, words: str
+) -> None:
+    for said in rank_pools(2).run(refusal, tiny_families / name, layout):
+        assert said.startswith(words)
+        assert said.endswith("; try --ulysses-degree 2 in its place" if words else "")
+        assert bool(said) == bool(words)
 
 
 FAMILY = """

@@ -10,23 +10,23 @@ from PIL import Image
 
 from pipeline.limits import RequestError
 from pipeline.media.picture import open_image
+from tests.fixtures.asked import CARD, card
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (20, 30, 3), np.uint8)
-MOST = 1000
 
 
 @pytest.mark.parametrize("form", ["PNG", "WEBP", "BMP", "TIFF"])
 def test_an_image_is_known_by_its_content_not_its_name(tmp_path: Path, form: str) -> None:
     file = tmp_path / "input"
     Image.fromarray(PIXELS).save(file, format=form, lossless=True)
-    np.testing.assert_array_equal(np.asarray(open_image(file, MOST)), PIXELS)
+    np.testing.assert_array_equal(np.asarray(open_image(file, CARD)), PIXELS)
 
 
 @pytest.mark.parametrize("mode", ["L", "P", "RGBA", "CMYK"])
 def test_any_mode_becomes_rgb(tmp_path: Path, mode: str) -> None:
     file = tmp_path / "input"
     Image.new("RGB", (8, 4), "red").convert(mode).save(file, format="TIFF")
-    image = open_image(file, MOST)
+    image = open_image(file, CARD)
     assert (image.mode, image.size) == ("RGB", (8, 4))
 
 
@@ -35,22 +35,22 @@ def test_a_photograph_stands_upright(tmp_path: Path) -> None:
     exif = Image.Exif()
     exif[0x0112] = 6  # turned: the first row is the right-hand side (EXIF 2.3, Orientation)
     Image.fromarray(PIXELS).save(file, exif=exif)
-    assert open_image(file, MOST).size == (20, 30)
+    assert open_image(file, CARD).size == (20, 30)
 
 
 def test_the_bound_itself_is_allowed_and_no_pixel_more(tmp_path: Path) -> None:
     file = tmp_path / "input.png"
     Image.fromarray(PIXELS).save(file)
-    assert open_image(file, 600).size == (30, 20)
+    assert open_image(file, card(max_image_pixels=600)).size == (30, 20)
     with pytest.raises(RequestError, match="image may have at most 599 pixels, got '30x20'"):
-        open_image(file, 599)
+        open_image(file, card(max_image_pixels=599))
 
 
 def test_a_format_beyond_the_known_ones_is_not_even_tried(tmp_path: Path) -> None:
     file = tmp_path / "input.eps"
     Image.fromarray(PIXELS).save(file, format="EPS")
     with pytest.raises(RequestError, match="image must be an image: PNG, JPEG"):
-        open_image(file, MOST)
+        open_image(file, CARD)
 
 
 def test_whatever_a_broken_file_does_to_pillow_it_is_refused_by_name(tmp_path: Path) -> None:
@@ -62,7 +62,7 @@ def test_whatever_a_broken_file_does_to_pillow_it_is_refused_by_name(tmp_path: P
     with pytest.raises(
         RequestError, match="image cannot be read: required argument is not a float"
     ) as refused:
-        open_image(file, MOST)
+        open_image(file, CARD)
     assert file.name not in str(refused.value), (
         "in a job's folder the name is ours, not the client's"
     )
