@@ -194,11 +194,13 @@ def doctor(
     model_path: Annotated[
         str | None, typer.Option(help="Propose a layout for this Diffusers directory or hub id.")
     ] = None,
-    width: Annotated[int, typer.Option(help="Pixels, for the layout.")] = 832,
-    height: Annotated[int, typer.Option(help="Pixels, for the layout.")] = 480,
-    num_frames: Annotated[int, typer.Option(help="Frames, for the layout.")] = 81,
+    width: Annotated[int, typer.Option(min=1, help="Pixels, for the layout.")] = 832,
+    height: Annotated[int, typer.Option(min=1, help="Pixels, for the layout.")] = 480,
+    num_frames: Annotated[
+        int | None, typer.Option(min=1, help="Frames, for the layout. Omitted: 81; of an image, 1.")
+    ] = None,
     log: Annotated[Path | None, typer.Option(help="Find known problems in this log.")] = None,
-    timeout: Annotated[float, typer.Option(help="Seconds for each exchange.")] = 30.0,
+    timeout: Annotated[float, typer.Option(min=1, help="Seconds for each exchange.")] = 30.0,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
     """Look at this machine, try what the service needs, and say what mends the rest."""

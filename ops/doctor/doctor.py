@@ -16,7 +16,9 @@ from ops.doctor.exchanges import exchanges
 from ops.doctor.finding import Finding, ok, problem
 from ops.doctor.host import host
 from ops.doctor.problems import recognise
+from ops.doctor.size import Size
 from ops.doctor.variables import variables
+from pipeline.limits import RequestError
 
 _MARKS = {"ok": "ok     ", "warning": "warning", "problem": "PROBLEM"}
 
@@ -32,7 +34,8 @@ class Questions:
     """A Diffusers directory or hub id."""
     width: int = 832
     height: int = 480
-    num_frames: int = 81
+    num_frames: int | None = None
+    """Omitted: 81, of an image model 1."""
     log: Path | None = None
     timeout_s: float = 30.0
 
@@ -77,9 +80,11 @@ def examine(questions: Questions, settings: Settings) -> Iterator[Finding]:
         elif ranks > 1:
             yield from exchanges(ranks, details["device"], questions.timeout_s)
     if questions.model_path is not None:
-        size = (questions.width, questions.height, questions.num_frames)
+        size = Size(questions.width, questions.height, questions.num_frames)
         try:
-            model = proposal.Architecture.find(questions.model_path, *size)
+            model = proposal.Architecture.find(questions.model_path, size)
+        except RequestError as error:
+            yield problem("layout", str(error), f"another --{error.field.replace('_', '-')}")
         except ValueError as error:
             yield problem(
                 "model",

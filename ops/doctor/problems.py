@@ -39,6 +39,15 @@ PROBLEMS = (
         ),
     ),
     Problem(
+        "The backend is not for this device",
+        (r"TORCH_DISTRIBUTED_BACKEND=\S+ is not for",),
+        "TORCH_DISTRIBUTED_BACKEND names what carries tensors between devices of another kind.",
+        (
+            "unset TORCH_DISTRIBUTED_BACKEND  # the device's own: xccl, nccl or gloo",
+            "rushes serve ... --device xpu  # or cuda: where another kind was found than was meant",
+        ),
+    ),
+    Problem(
         "No XPU devices found",
         (
             r"(no )?xpu devices? (is there|not found|found)\b",
@@ -101,6 +110,16 @@ PROBLEMS = (
             "rushes serve ... --use-fsdp-inference  # weights shared out over the gang",
             "rushes generate ... --num-frames 41  # shorter, or a smaller --height and --width",
             "rushes doctor --model-path ... --num-gpus N  # proposes a layout that fits",
+        ),
+    ),
+    Problem(
+        "The result is not finite",
+        (r"(latent is|frames are) not finite|not_finite",),
+        "The model computed NaN or infinity: a file of weights is damaged, or the dtype's range is too "
+        "small. The same request does it again, so it is not tried again.",
+        (
+            "rushes serve ... --dtype bfloat16  # float16 overflows where bfloat16 and float32 do not",
+            "rushes generate ... --dtype float32 --num-inference-steps 1  # still? Fetch the weights anew",
         ),
     ),
     Problem(

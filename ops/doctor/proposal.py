@@ -13,6 +13,7 @@ from typing import Any
 from ops.doctor.finding import Finding, ok, problem, warning
 from ops.doctor.host import GIB
 from ops.doctor.hub import configs_of, parameters_of
+from ops.doctor.size import Size
 from pipeline.layout import Layout
 
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
@@ -35,25 +36,26 @@ class Architecture:
     """Length of the sequence at the size asked for, where the family is known."""
 
     @classmethod
-    def find(cls, model_path: str, width: int, height: int, num_frames: int) -> Architecture:
+    def find(cls, model_path: str, size: Size) -> Architecture:
         """Of a Diffusers directory or of a hub id, of which only configs and headers are fetched.
 
         Raises:
             ValueError: no such model, or one that cannot be read.
+            RequestError: a size that it cannot make.
         """
-        size = (width, height, num_frames)
         directory = Path(model_path).expanduser()
         if directory.is_dir() or not _HUB_ID.fullmatch(model_path):
-            return cls.read(directory, *size)
-        model = cls.read(configs_of(model_path), *size)
+            return cls.read(directory, size)
+        model = cls.read(configs_of(model_path), size)
         return replace(model, parameters=parameters_of(model_path) or model.parameters)
 
     @classmethod
-    def read(cls, directory: Path, width: int, height: int, num_frames: int) -> Architecture:
+    def read(cls, directory: Path, size: Size) -> Architecture:
         """Read `model_index.json`, the transformer's config and the headers of the weights.
 
         Raises:
             ValueError: no Diffusers directory, or one that cannot be read.
+            RequestError: a size that it cannot make.
         """
         try:
             index = json.loads((directory / "model_index.json").read_text())
@@ -73,13 +75,15 @@ class Architecture:
             heads=heads,
             guided=not index.get("is_distilled", False),
             parameters={name: count for name, count in counts.items() if count},
-            tokens=_tokens(directory, transformer, width, height, num_frames),
+            tokens=size.tokens(directory, transformer),
         )
 
 
 def propose(model: Architecture, num_gpus: int, memory_bytes: int | None) -> list[Finding]:
     """Layout, what it does to memory, and the command line; `memory_bytes` are one device's."""
     layout, reasons = choose(model, num_gpus)
+    if model.tokens is not None and layout.sp > 1:
+        reasons.append(f"{model.tokens} tokens at this size, {model.tokens // layout.sp} a rank")
     switches, memory = _fit(model, layout, memory_bytes)
     flags = [f"--num-gpus {num_gpus}"]
     flags += ["--enable-cfg-parallel"] * (layout.cfg > 1)
@@ -88,7 +92,8 @@ def propose(model: Architecture, num_gpus: int, memory_bytes: int | None) -> lis
     what = f"{model.name}: {layout}; {'; '.join(reasons)}"
     command = f"rushes serve --model-path ... {' '.join([*flags, *switches])}"
     if model.tokens is not None and model.tokens < layout.sp:
-        return [problem("layout", f"{model.tokens} tokens are too few for {layout.sp} ranks", "")]
+        few = f"{model.tokens} tokens are too few for {layout.sp} ranks"
+        return [problem("layout", few, "fewer --num-gpus, or a larger --width and --height")]
     return [ok("layout", what), *memory, ok("layout", command)]
 
 
@@ -150,17 +155,3 @@ def _parameters(file: Path) -> int:
     return sum(
         math.prod(tensor["shape"]) for name, tensor in header.items() if name != "__metadata__"
     )
-
-
-def _tokens(
-    directory: Path, transformer: dict[str, Any], width: int, height: int, num_frames: int
-) -> int | None:
-    """A video transformer's sequence; None where there is no patch over time."""
-    patch: list[int] | int | None = transformer.get("patch_size")
-    config = directory / "vae" / "config.json"
-    if not isinstance(patch, list) or not config.exists():
-        return None
-    vae: dict[str, int] = json.loads(config.read_text())
-    time, space = vae.get("scale_factor_temporal", 4), vae.get("scale_factor_spatial", 8)
-    frames = (num_frames - 1) // time + 1
-    return (frames // patch[0]) * (height // space // patch[1]) * (width // space // patch[2])

@@ -40,3 +40,28 @@ def test_a_device_that_is_not_there_is_a_problem_with_a_fix() -> None:
     assert done.returncode == 1
     assert "PROBLEM torch: no xpu device is there\n          > xpu-smi discovery" in done.stdout
     assert done.stdout.rstrip().endswith("warning(s)")
+
+
+def test_a_backend_and_a_size_that_cannot_be_are_problems_with_their_own_fix(
+    tiny_wan: Path,
+) -> None:
+    model = ("--model-path", str(tiny_wan), "--width", "850")
+    done = doctor("--device", "cpu", *model, TORCH_DISTRIBUTED_BACKEND="xccl")
+    assert done.returncode == 1
+    problems = done.stdout.split("PROBLEM ")[1:]
+    (backend,) = [one for one in problems if "xccl is not for cpu" in one]
+    assert backend.splitlines()[1].strip().startswith("> unset TORCH_DISTRIBUTED_BACKEND")
+    assert "MASTER_ADDR" not in backend
+    (size,) = [one for one in problems if one.startswith("layout: ")]
+    assert size.splitlines()[:2] == [
+        "layout: width must be a multiple of 16, such as 848 or 864, got 850",
+        "          > another --width",
+    ]
+
+
+def test_a_number_that_means_nothing_is_refused() -> None:
+    for option, value in (("--timeout", "-1"), ("--width", "-8"), ("--num-frames", "0")):
+        done = doctor(option, value)
+        assert done.returncode == 2
+        said = f"rushes: Invalid value for '{option}': Input should be greater than or equal to 1\n"
+        assert done.stderr == said

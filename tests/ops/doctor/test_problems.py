@@ -30,6 +30,13 @@ OURS = [
         "Distributed initialization failed",
     ),
     ("OSError: [Errno 98] Address already in use", "Distributed initialization failed"),
+    (
+        "TORCH_DISTRIBUTED_BACKEND=xccl is not for cpu: leave it unset for gloo",
+        "The backend is not for this device",
+    ),
+    ("the latent is not finite after step 1: the weights may be", "The result is not finite"),
+    ("the decoded frames are not finite: the VAE's weights", "The result is not finite"),
+    ("the try failed code=not_finite", "The result is not finite"),
     ("CCL_ERROR: failed to initialize ATL", "oneCCL finds no transport"),
     ("CCL_ATL_TRANSPORT=mpi needs ranks that mpirun started", "oneCCL finds no transport"),
     ("torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 2 GiB", "Out of memory"),

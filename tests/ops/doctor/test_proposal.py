@@ -7,6 +7,7 @@ import pytest
 
 from ops.doctor import hub
 from ops.doctor.proposal import Architecture, choose, propose
+from ops.doctor.size import Size
 from pipeline.layout import Layout
 
 GB = 10**9
@@ -66,7 +67,9 @@ def test_what_does_not_fit_is_given_room(num_gpus: int, memory_gb: int, switches
 
 def test_too_few_tokens_are_said() -> None:
     small = Architecture("WanPipeline", heads=12, guided=False, parameters={}, tokens=2)
-    assert [one.state for one in propose(small, 4, None)] == ["problem"]
+    (found,) = propose(small, 4, None)
+    assert (found.state, found.what) == ("problem", "2 tokens are too few for 4 ranks")
+    assert found.fix == "fewer --num-gpus, or a larger --width and --height"
 
 
 def test_an_architecture_is_read_without_loading_it(tmp_path: Path) -> None:
@@ -86,13 +89,13 @@ def test_an_architecture_is_read_without_loading_it(tmp_path: Path) -> None:
     config = {"num_attention_heads": 12, "patch_size": [1, 2, 2]}
     (tmp_path / "transformer" / "config.json").write_text(json.dumps(config))
     (tmp_path / "vae" / "config.json").write_text("{}")
-    model = Architecture.read(tmp_path, 832, 480, 81)
+    model = Architecture.read(tmp_path, Size(832, 480))
     assert model == Architecture("WanPipeline", 12, True, {"transformer": 16}, 32760)
 
 
 def test_what_is_no_model_is_said(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="is no Diffusers directory with a transformer"):
-        Architecture.read(tmp_path, 832, 480, 81)
+        Architecture.read(tmp_path, Size(832, 480, 81))
 
 
 class FakeHub:
@@ -129,7 +132,7 @@ def test_a_hub_id_is_read_without_its_weights(
     configs(tmp_path)
     monkeypatch.setattr(hub, "snapshot_download", snapshot)
     monkeypatch.setattr(hub, "HfApi", FakeHub)
-    model = Architecture.find("someone/a-model", 832, 480, 81)
+    model = Architecture.find("someone/a-model", Size(832, 480, 81))
     assert model == Architecture("WanPipeline", 12, True, {"vae": 7, "transformer": 11})
     assert asked == [["model_index.json", "*/config.json"]]
 
@@ -140,6 +143,6 @@ def test_a_model_that_is_nowhere_is_said(monkeypatch: pytest.MonkeyPatch, tmp_pa
 
     monkeypatch.setattr(hub, "snapshot_download", snapshot)
     with pytest.raises(ValueError, match=r"^a/b is neither .* hub: the hub does not answer$"):
-        Architecture.find("a/b", 832, 480, 81)
+        Architecture.find("a/b", Size(832, 480, 81))
     with pytest.raises(ValueError, match="is no Diffusers directory"):
-        Architecture.find(str(tmp_path / "missing"), 832, 480, 81)
+        Architecture.find(str(tmp_path / "missing"), Size(832, 480, 81))

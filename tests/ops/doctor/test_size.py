@@ -1,0 +1,58 @@
+import json
+from pathlib import Path
+
+import pytest
+
+from ops.doctor.size import Size
+from pipeline.limits import RequestError
+
+WAN, FLUX = {"patch_size": [1, 2, 2]}, {"patch_size": 1}
+
+
+def model(folder: Path, **vae: object) -> Path:
+    (folder / "vae").mkdir()
+    (folder / "vae" / "config.json").write_text(json.dumps(vae))
+    return folder
+
+
+def test_a_videos_tokens_are_its_frames_rows_and_columns(tmp_path: Path) -> None:
+    assert Size(832, 480).tokens(model(tmp_path), WAN) == 21 * 30 * 52
+    assert Size(832, 480, 1).tokens(tmp_path, WAN) == 30 * 52
+
+
+def test_another_vae_makes_fewer(tmp_path: Path) -> None:
+    folder = model(tmp_path, scale_factor_spatial=16, scale_factor_temporal=4)
+    assert Size(1280, 704, 121).tokens(folder, WAN) == 31 * 22 * 40
+
+
+def test_an_image_models_tokens_are_its_rows_and_columns(tmp_path: Path) -> None:
+    folder = model(tmp_path, block_out_channels=[128, 256, 512, 512])
+    assert Size(1024, 512).tokens(folder, FLUX) == 64 * 32
+    assert Size(1024, 512, 1).tokens(folder, FLUX) == 64 * 32
+    with pytest.raises(
+        RequestError, match=r"^num_frames must be 1: the model makes images, got 81$"
+    ):
+        Size(1024, 512, 81).tokens(folder, FLUX)
+
+
+@pytest.mark.parametrize(
+    ("size", "words"),
+    [
+        (Size(850, 480), "width must be a multiple of 16, such as 848 or 864, got 850"),
+        (Size(832, 10), "height must be a multiple of 16, such as 16 or 32, got 10"),
+        (Size(-832, 480), "width must be a multiple of 16, such as 16 or 32, got -832"),
+        (Size(832, 480, 80), "num_frames must be 4k+1, such as 77 or 81, got 80"),
+        (Size(832, 480, -3), "num_frames must be 4k+1, such as 1 or 5, got -3"),
+    ],
+)
+def test_what_the_model_cannot_make_is_refused_not_rounded(
+    tmp_path: Path, size: Size, words: str
+) -> None:
+    with pytest.raises(RequestError) as refused:
+        size.tokens(model(tmp_path), WAN)
+    assert str(refused.value) == words
+
+
+def test_a_model_that_tells_no_geometry_has_none(tmp_path: Path) -> None:
+    assert Size(850, 480).tokens(tmp_path, WAN) is None
+    assert Size(850, 480).tokens(model(tmp_path), {}) is None
