@@ -62,6 +62,7 @@ def create_app(
     app = Flask("api", static_folder=None)
     app.request_class = StrictRequest
     app.url_map.merge_slashes = False  # `/v1//videos` is a 404 in our shape, not HTML
+    app.url_map.converters["job"] = jobs.JobConverter
     app.config["MAX_CONTENT_LENGTH"] = settings.max_body_bytes
     app.config["MAX_FORM_MEMORY_SIZE"] = settings.max_body_bytes
     app.json.sort_keys = False  # type: ignore[attr-defined]  # the default provider's own

@@ -15,7 +15,8 @@ from jobs.keys import Keys, Rights
 from jobs.settings import Settings
 
 ANONYMOUS = "anonymous"
-_GUARDED = ("/v1/", "/metrics")
+GUARDED = ("/v1/", "/metrics")
+"""What wants a key as soon as there is one."""
 _EVERYBODY = Rights(scope="admin", max_priority=9)
 
 
@@ -42,7 +43,7 @@ class Door:
         app.before_request(self._ask)
 
     def _ask(self) -> None:
-        if request.path.startswith(_GUARDED) and request.method != "OPTIONS":
+        if request.path.startswith(GUARDED) and request.method != "OPTIONS":
             g.caller = self.caller(request)
             if g.caller.owner == ANONYMOUS:
                 self._refuse_other_names(request)

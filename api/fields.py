@@ -46,6 +46,17 @@ def _listed(value: object) -> object:
     return [each.strip() for each in value.split(",")]
 
 
+def _flag(value: object) -> object:
+    """Forms and queries have only text; pydantic's lax mode would also take 1, "yes" and "on"."""
+    if isinstance(value, str):
+        value = {"true": True, "false": False}.get(value.lower(), value)
+    if not isinstance(value, bool):
+        raise PydanticCustomError("flag", "must be true or false")
+    return value
+
+
+Flag = Annotated[bool, BeforeValidator(_flag)]
+
 Event = Literal[
     "video.in_progress", "video.completed", "video.failed", "video.cancelled",
     "image.in_progress", "image.completed", "image.failed", "image.cancelled",
@@ -101,7 +112,7 @@ class DrainBody(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
-    hand_back: bool = False
+    hand_back: Flag = False
     """Put the job that its gang computes back into the queue, rather than let it finish."""
 
 
@@ -187,7 +198,7 @@ class ContentQuery(BaseModel):
     """`video` stands for what the job has made, also if that is an image."""
     index: Int = Field(default=0, ge=0)
     """Which output of a job with several, from 0."""
-    redirect: bool = True
+    redirect: Flag = True
     """Whether the answer may be a redirect to the store; scripts of a page can seldom follow one."""
 
 

@@ -6,6 +6,7 @@ import re
 from functools import partial
 
 from flask import Blueprint, Response, jsonify, request
+from werkzeug.routing import BaseConverter
 
 from api import content
 from api.accept import accept
@@ -21,6 +22,12 @@ from jobs.outlook import Look
 from jobs.reader import Filter
 from jobs.states import State
 from pipeline.request import check, parse
+
+
+class JobConverter(BaseConverter):
+    """Anything but the names of the routes that create: GET of one of these is 405, not a job's 404."""
+
+    regex = "(?!(?:generations|edits)$)[^/]+"
 
 
 def blueprint(parts: Parts, kind: str) -> Blueprint:
@@ -47,7 +54,7 @@ def blueprint(parts: Parts, kind: str) -> Blueprint:
             has_more=page.has_more,
         )
 
-    @routes.get("/<job_id>")
+    @routes.get("/<job:job_id>")
     def retrieve(job_id: str) -> Response:
         return answered(parts, parts.store.look(known(job_id, kind), owner=owner()))
 
@@ -83,7 +90,7 @@ def blueprint(parts: Parts, kind: str) -> Blueprint:
         look = accept(parts, job.request, body, kind=kind, images=images, retry_of=job.id)
         return created(parts, look)
 
-    @routes.delete("/<job_id>")
+    @routes.delete("/<job:job_id>")
     def delete(job_id: str) -> Response:
         parts.store.delete(known(job_id, kind), owner=owner())
         return jsonify(id=job_id, object=f"{kind}.deleted", deleted=True)

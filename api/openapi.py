@@ -12,6 +12,7 @@ from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
 from api import fields, objects
+from api.door import GUARDED
 from jobs import reports
 from jobs.quotas import Limits
 
@@ -161,7 +162,7 @@ def document() -> dict[str, Any]:
             "schemas": schemas["$defs"],
             "securitySchemes": {"key": {"type": "http", "scheme": "bearer"}},
         },
-        # Without keys anybody gets in.
+        # As long as there are no keys, anybody gets in.
         "security": [{"key": []}, {}],
     }
 
@@ -173,6 +174,8 @@ def _described(operation: Operation) -> dict[str, Any]:
         "parameters": _parameters(operation),
         "responses": _responses(operation),
     }
+    if not operation.path.startswith(GUARDED):
+        described["security"] = []
     if operation.body is not None:
         schema = {"$ref": _REF.format(model=operation.body.__name__)}
         form: dict[str, Any] = {"schema": schema}

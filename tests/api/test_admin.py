@@ -28,6 +28,10 @@ def test_a_worker_is_drained_and_undrained(served: FlaskClient) -> None:
     (worker,) = served.get("/v1/admin/workers").get_json()["data"]
     assert (worker["id"], worker["state"], worker["devices"]) == ("worker-1", "ready", 2)
 
+    for given in (1, "yes", None):
+        answer = served.post("/v1/admin/workers/worker-1/drain", json={"hand_back": given})
+        assert answer.get_json()["error"]["param"] == "hand_back"
+        assert "must be true or false" in answer.get_json()["error"]["message"]
     told = served.post("/v1/admin/workers/worker-1/drain", json={"hand_back": True})
     assert (told.status_code, told.get_json()["drained"]) == (200, True)
     health = served.get("/health")

@@ -35,6 +35,14 @@ def test_a_doubled_slash_is_404_in_openais_shape(client: FlaskClient) -> None:
         assert (answer.status_code, answer.get_json()["error"]["code"]) == (404, "not_found"), path
 
 
+def test_a_route_that_only_creates_is_no_jobs(client: FlaskClient) -> None:
+    for path in ("/v1/videos/generations", "/v1/images/generations", "/v1/images/edits"):
+        for method in ("GET", "DELETE"):
+            answer = client.open(path, method=method)
+            assert answer.status_code == 405
+            assert answer.headers["allow"] == "OPTIONS, POST"
+
+
 def test_a_method_that_is_not_taken_is_405_and_says_which_are(client: FlaskClient) -> None:
     answer = client.put("/v1/videos")
     assert answer.status_code == 405

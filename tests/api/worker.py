@@ -55,13 +55,15 @@ def finish(
     store: JobStore, artifacts: ArtifactStore, job_id: str, file: Path, *, kind: str = "video"
 ) -> Artifact:
     """Run the job to its end with `file` as its output."""
-    return conclude(store, artifacts, claim(store, job_id), file, kind=kind)
+    artifact = conclude(store, artifacts, claim(store, job_id), file, kind=kind)
+    assert artifact is not None
+    return artifact
 
 
 def conclude(
     store: JobStore, artifacts: ArtifactStore, job: Job, file: Path, *, kind: str = "video"
-) -> Artifact:
-    """Store `file` as the claimed job's output and complete it."""
+) -> Artifact | None:
+    """Store `file` as the claimed job's output and complete it; None: it was cancelled meanwhile."""
     job_id = job.id
     extension, content_type = (".mp4", "video/mp4") if kind == "video" else (".png", "image/png")
     key = f"jobs/{job_id}/{job.fence}/{kind}{extension}"
@@ -85,6 +87,6 @@ def conclude(
         started_at=time.time(),
         ended_at=time.time(),
     )
-    assert store.complete(job_id, job.fence, [artifact], usage)
+    completed = store.complete(job_id, job.fence, [artifact], usage)
     store.gang_free("worker-1", job_id, job.fence)
-    return artifact
+    return artifact if completed else None

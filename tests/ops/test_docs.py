@@ -53,7 +53,10 @@ def test_the_api_page_names_every_route_and_no_other(tmp_path: Path) -> None:
     store = JobStore.connect(settings)
     app = create_app(settings, store, Workers(store), open_artifacts(settings))
     served = {
-        (method, re.sub(r"<(?:\w+:)?(\w+)>", r"{\1}", rule.rule.replace("<job_id>", "<id>")))
+        (
+            method,
+            re.sub(r"<(?:\w+:)?(\w+)>", r"{\1}", re.sub(r"<(job:)?job_id>", "<id>", rule.rule)),
+        )
         for rule in app.url_map.iter_rules()
         for method in (rule.methods or set()) - {"HEAD", "OPTIONS"}
     }
