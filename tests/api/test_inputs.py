@@ -202,7 +202,8 @@ def test_a_model_that_takes_no_images_says_so(client: FlaskClient, workers: Work
     announce(workers)
     words = "may be given at most 0 times with tiny, got 1"
     assert refused(make(client, part())) == ("input_reference", f"input_reference {words}")
-    assert refused(edit(client, image=part())) == ("image", f"image {words}")
+    served = "model must serve i2i; this one serves t2v, t2i, got 'tiny'"
+    assert refused(edit(client, image=part())) == ("model", served)
 
 
 # Stored before submit, swept unless it comes to that -----------------------------------------------
