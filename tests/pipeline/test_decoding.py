@@ -113,10 +113,12 @@ def tiles(ranks: Ranks, model: Path, at_once: int) -> tuple[NDArray[np.float32],
     return pixels.numpy(), float((pixels - own).abs().max())
 
 
-@pytest.mark.parametrize(("at_once", "apart"), [(1, 0.0), (2, 1e-5)])
+@pytest.mark.parametrize(("at_once", "apart"), [(1, 2e-6), (2, 1e-5)])
 def test_tiles_are_diffusers_and_the_same_on_any_number_of_ranks(
     rank_pools: Pools, tiny_wan: Path, at_once: int, apart: float
 ) -> None:
+    """From diffusers' by rounding: the 1x1x1 convolution runs over the whole latent here, there over
+    each tile, which some CPUs compute alike and others do not (seen: 0 and 7.2e-7)."""
     one, difference = rank_pools(1).one(tiles, tiny_wan, at_once)
     assert difference <= apart
     assert one.shape == (1, 3, 13, 80, 88)
