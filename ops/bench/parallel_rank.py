@@ -18,6 +18,7 @@ from diffusers import WanTransformer3DModel
 from pipeline.engine import Engine
 from pipeline.layout import Layout
 from pipeline.options import EngineOptions
+from pipeline.parallel.holding import Holding
 from pipeline.parallel.ranks import Ranks, join
 from pipeline.parallel.traffic import Traffic
 from pipeline.request import Params, resolve
@@ -52,21 +53,22 @@ def look(
     """Load and generate once; rank 0 writes latent.npy and frames.npy into `folder`.
 
     Returns:
-        Bytes sent in a step by kind, bytes of keys and values, of weights, and the sizes that the
-        formulas want.
+        Bytes sent in a step by kind, bytes of keys and values and of weights at their peak while
+        denoising, of weights kept, and the sizes that the formulas want.
     """
     before = _transformers()
     engine = Engine.load(options, layout, ranks)
     transformers = [new for new in _transformers() if not any(new is old for old in before)]
-    request, traffic = resolve(params, engine.card), Traffic()
+    request = resolve(params, engine.card)
+    traffic, holding = Traffic(), Holding(transformers)
     for transformer in transformers:
         for block in transformer.blocks:
-            traffic.watch(block.attn1)
+            holding.watch(block.attn1.processor)
     state, steps = State(request, inputs=folder), Steps(Silent(), ranks)
     with torch.no_grad():
         for stage in engine.model.stages[:-2]:
             stage.run(state, steps)
-        with traffic:
+        with traffic, holding:
             engine.model.stages[-2].run(state, steps)
         engine.model.stages[-1].run(state, steps)
         if ranks.rank == 0:
@@ -77,8 +79,9 @@ def look(
         "sent_bytes_a_step": {
             kind: sent / request.num_inference_steps for kind, sent in traffic.sent_bytes.items()
         },
-        "key_value_bytes": traffic.key_value_bytes,
-        "weight_bytes": sum(_bytes(w) for t in transformers for w in t.parameters()),
+        "key_value_bytes": holding.key_value_bytes,
+        "weight_bytes": holding.weight_bytes,
+        "kept_weight_bytes": holding.kept_weight_bytes,
         "shape": _shape(engine, transformers[0], state),
     }
 
@@ -87,12 +90,6 @@ def _transformers() -> list[WanTransformer3DModel]:
     """Those alive in this process: the engine does not hand out its own."""
     gc.collect()
     return [thing for thing in gc.get_objects() if isinstance(thing, WanTransformer3DModel)]
-
-
-def _bytes(weight: Any) -> int:
-    """What of a weight lies on this rank."""
-    own = weight.to_local() if hasattr(weight, "to_local") else weight
-    return int(own.numel() * own.element_size())
 
 
 def _shape(engine: Engine, transformer: Any, state: State) -> dict[str, int]:

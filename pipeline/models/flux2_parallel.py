@@ -85,7 +85,7 @@ class Double:
     """Of the blocks where text and image have weights of their own (Flux2AttnProcessor)."""
 
     def __init__(self, attend: Attend) -> None:
-        self._attend = attend
+        self.attend = attend
 
     def __call__(
         self,
@@ -101,16 +101,18 @@ class Double:
         """
         del attention_mask
         text, image = encoder_hidden_states, hidden_states
-        query = _join(
-            attn.norm_added_q(_heads(attn.add_q_proj(text), attn)),
-            attn.norm_q(_heads(attn.to_q(image), attn)),
-        )
-        key = _join(
-            attn.norm_added_k(_heads(attn.add_k_proj(text), attn)),
-            attn.norm_k(_heads(attn.to_k(image), attn)),
-        )
-        value = _join(_heads(attn.add_v_proj(text), attn), _heads(attn.to_v(image), attn))
-        attended = _attended(self._attend, query, key, value, image_rotary_emb)
+        qkv = [
+            _join(
+                attn.norm_added_q(_heads(attn.add_q_proj(text), attn)),
+                attn.norm_q(_heads(attn.to_q(image), attn)),
+            ),
+            _join(
+                attn.norm_added_k(_heads(attn.add_k_proj(text), attn)),
+                attn.norm_k(_heads(attn.to_k(image), attn)),
+            ),
+            _join(_heads(attn.add_v_proj(text), attn), _heads(attn.to_v(image), attn)),
+        ]
+        attended = _attended(self.attend, qkv, image_rotary_emb)
         text, image = torch.split(attended, [text.shape[1], image.shape[1]], dim=1)
         linear, dropout = attn.to_out
         return dropout(linear(image)), attn.to_add_out(text)
@@ -120,7 +122,7 @@ class Single:
     """Of the blocks of one stream, attention and MLP side by side (Flux2ParallelSelfAttnProcessor)."""
 
     def __init__(self, attend: Attend) -> None:
-        self._attend = attend
+        self.attend = attend
 
     def __call__(
         self,
@@ -135,12 +137,13 @@ class Single:
         # By their ratio, not their widths: tensor parallelism leaves each rank a part of both.
         whole = 3 * attn.inner_dim + attn.mlp_hidden_dim * attn.mlp_mult_factor
         width = projected.shape[-1] * 3 * attn.inner_dim // whole
-        qkv, mlp = projected.split([width, projected.shape[-1] - width], dim=-1)
-        query, key, value = (_heads(part, attn) for part in qkv.chunk(3, dim=-1))
-        attended = _attended(
-            self._attend, attn.norm_q(query), attn.norm_k(key), value, image_rotary_emb
-        )
-        output: torch.Tensor = attn.to_out(torch.cat([attended, attn.mlp_act_fn(mlp)], dim=-1))
+        attention, mlp = projected.split([width, projected.shape[-1] - width], dim=-1)
+        fed_forward = attn.mlp_act_fn(mlp)
+        qkv = [_heads(part, attn) for part in attention.chunk(3, dim=-1)]
+        qkv[:2] = attn.norm_q(qkv[0]), attn.norm_k(qkv[1])
+        del projected, attention, mlp  # one buffer, of which nothing is wanted now
+        attended = _attended(self.attend, qkv, image_rotary_emb)
+        output: torch.Tensor = attn.to_out(torch.cat([attended, fed_forward], dim=-1))
         return output
 
 
@@ -154,12 +157,10 @@ def _join(text: torch.Tensor, image: torch.Tensor) -> torch.Tensor:
 
 
 def _attended(
-    attend: Attend,
-    query: torch.Tensor,
-    key: torch.Tensor,
-    value: torch.Tensor,
-    rotary: tuple[torch.Tensor, torch.Tensor],
+    attend: Attend, qkv: list[torch.Tensor], rotary: tuple[torch.Tensor, torch.Tensor]
 ) -> torch.Tensor:
-    query = apply_rotary_emb(query, rotary, sequence_dim=1)
-    key = apply_rotary_emb(key, rotary, sequence_dim=1)
-    return attend(query, key, value).flatten(2, 3).to(query.dtype)
+    """Attention from `qkv`, which it empties."""
+    for place in (0, 1):
+        qkv[place] = apply_rotary_emb(qkv[place], rotary, sequence_dim=1)
+    dtype = qkv[0].dtype
+    return attend(qkv).flatten(2, 3).to(dtype)

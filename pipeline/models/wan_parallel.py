@@ -101,7 +101,7 @@ class SelfAttention:
     """Wan's self-attention, as in diffusers' WanAttnProcessor, around any way to attend."""
 
     def __init__(self, attend: Attend) -> None:
-        self._attend = attend
+        self.attend = attend
 
     def __call__(
         self,
@@ -117,14 +117,22 @@ class SelfAttention:
         diffusers' signature; self-attention has neither.
         """
         del encoder_hidden_states, attention_mask
-        query = torch.unflatten(attn.norm_q(attn.to_q(hidden_states)), 2, (attn.heads, -1))
-        key = torch.unflatten(attn.norm_k(attn.to_k(hidden_states)), 2, (attn.heads, -1))
-        value = torch.unflatten(attn.to_v(hidden_states), 2, (attn.heads, -1))
-        query, key = _rotate(query, *rotary_emb), _rotate(key, *rotary_emb)
-        attended = self._attend(query, key, value).flatten(2, 3).type_as(query)
+        qkv = _query_key_value(attn, hidden_states, rotary_emb)
+        dtype = qkv[0].dtype
+        attended = self.attend(qkv).flatten(2, 3).to(dtype)
         linear, dropout = attn.to_out
         output: torch.Tensor = dropout(linear(attended))
         return output
+
+
+def _query_key_value(
+    attn: Any, hidden_states: torch.Tensor, rotary_emb: tuple[torch.Tensor, torch.Tensor]
+) -> list[torch.Tensor]:
+    """Each [B, l, H, D], and nothing else that would keep them alive."""
+    query = torch.unflatten(attn.norm_q(attn.to_q(hidden_states)), 2, (attn.heads, -1))
+    key = torch.unflatten(attn.norm_k(attn.to_k(hidden_states)), 2, (attn.heads, -1))
+    value = torch.unflatten(attn.to_v(hidden_states), 2, (attn.heads, -1))
+    return [_rotate(query, *rotary_emb), _rotate(key, *rotary_emb), value]
 
 
 def _rotate(heads: torch.Tensor, cosines: torch.Tensor, sines: torch.Tensor) -> torch.Tensor:

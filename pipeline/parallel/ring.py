@@ -1,9 +1,9 @@
 """Ring attention: each rank keeps its queries and sees all keys and values pass by.
 
 arXiv:2310.01889: a rank's block of keys and values goes to the next rank while attention over the
-current block is computed, so that a rank never holds more than two blocks of N. What the blocks
-give is merged by their log-sum-exp, as in FlashAttention (arXiv:2205.14135). Shapes: B batch, l this
-rank's tokens, H heads, D head width.
+current block is computed, so that a rank never holds more than two blocks of N beside its queries and
+the running output. What the blocks give is merged by their log-sum-exp, as in FlashAttention
+(arXiv:2205.14135). Shapes: B batch, l this rank's tokens, H heads, D head width.
 """
 
 from __future__ import annotations
@@ -21,10 +21,9 @@ def ring(attend: AttendLse, sequence: SequenceParallel, shift: Shift) -> Attend:
     """Attention over all blocks of the ring that `sequence` names."""
     group = sequence.ring
 
-    def spread(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
+    def spread(qkv: list[torch.Tensor]) -> torch.Tensor:
         sizes = sequence.blocks
-        queries = query.transpose(1, 2)
-        block = torch.stack((key, value)).transpose(2, 3).contiguous()
+        queries, block = _own(qkv)
         output = lse = queries.new_empty(0)
         for turn in range(group.size()):
             last = turn == group.size() - 1
@@ -33,11 +32,20 @@ def ring(attend: AttendLse, sequence: SequenceParallel, shift: Shift) -> Attend:
                 coming = shift(block, (*block.shape[:3], length, block.shape[4]), group)
             part, part_lse = attend(queries, block[0], block[1])
             output, lse = merge(output, lse, part, part_lse) if turn else (part.float(), part_lse)
+            del part, part_lse
             if not last:
                 block = coming()
-        return output.transpose(1, 2).type_as(query)
+        return output.transpose(1, 2).type_as(queries)
 
     return spread
+
+
+def _own(qkv: list[torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
+    """Queries [B, H, l, D], and the block [2, B, H, l, D] of key and value, which it replaces."""
+    query, key, value = (heads.transpose(1, 2) for heads in qkv)
+    qkv.clear()
+    # Contiguous: cuDNN's operator is wrong on others, and a copy at each turn would be a block more.
+    return query.contiguous(), torch.stack((key, value)).contiguous()
 
 
 def merge(

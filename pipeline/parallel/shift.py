@@ -25,7 +25,7 @@ log = logging.getLogger(__name__)
 _PATIENCE = timedelta(seconds=20)
 
 Arrival = Callable[[], torch.Tensor]
-"""Waits for the block from the rank before."""
+"""Waits, once, for the block from the rank before, and for its own to have left; keeps neither."""
 
 
 class Shift(Protocol):
@@ -54,11 +54,16 @@ def point_to_point(block: torch.Tensor, shape: tuple[int, ...], group: ProcessGr
         received=_of_each(group, before, received.numel()),
     )
 
+    # What is being sent has to live until it has left, and not a block's time longer.
+    under_way = [block, received]
+
     def arrive() -> torch.Tensor:
         for work in works:
             work.wait()
-        block.shape  # noqa: B018  # keeps what is being sent alive until it has left
-        return received
+        works.clear()
+        arrived_block = under_way.pop()
+        under_way.clear()
+        return arrived_block
 
     return arrive
 
@@ -68,8 +73,8 @@ def permutation(block: torch.Tensor, shape: tuple[int, ...], group: ProcessGroup
     after, before = _neighbours(group)
     sent = _of_each(group, after, block.numel())
     received = _of_each(group, before, torch.Size(shape).numel())
-    under_way = start_all_to_all(block.flatten(), received, sent, group)
-    return lambda: arrived(under_way).view(shape)
+    under_way = [start_all_to_all(block.flatten(), received, sent, group)]
+    return lambda: arrived(under_way.pop()).view(shape)
 
 
 def choose(ranks: Ranks) -> Shift:

@@ -1,4 +1,4 @@
-"""What this rank sends to others and holds of keys and values, counted as it happens.
+"""What this rank sends to others, counted as it happens.
 
 Counted at torch's dispatcher, below everything that exchanges tensors here: our own door, sharded
 weights, point to point. For measurements; a rank that serves does not count.
@@ -11,7 +11,6 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from torch import nn
 from torch._C._distributed_c10d import _resolve_process_group
 from torch.utils._python_dispatch import TorchDispatchMode
 from typing_extensions import override
@@ -27,21 +26,6 @@ class Traffic(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's is
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.sent_bytes: Counter[str] = Counter()
-        self.key_value_bytes = 0
-        """The most of keys and values that was held at once in a self-attention `watch`ed."""
-        self._watched = False
-        self._coming_bytes = 0
-
-    def watch(self, attention: nn.Module) -> None:
-        """Count keys and values within this module."""
-        attention.register_forward_pre_hook(self._set_watched(True))
-        attention.register_forward_hook(self._set_watched(False))
-
-    def _set_watched(self, watched: bool) -> Callable[..., None]:
-        def hook(*_: Any) -> None:
-            self._watched = watched
-
-        return hook
 
     @override
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -49,12 +33,6 @@ class Traffic(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's is
         if name in _SENT:
             kind, count = _SENT[name]
             self.sent_bytes[kind] += int(count(args))
-        elif name == "c10d::recv_" and self._watched:
-            self._coming_bytes = sum(_bytes(tensor) for tensor in args[0])
-        elif "scaled_dot_product" in name and "attention" in name and self._watched:
-            held = _bytes(args[1]) + _bytes(args[2]) + self._coming_bytes
-            self.key_value_bytes = max(self.key_value_bytes, held)
-            self._coming_bytes = 0
         return func(*args, **(kwargs or {}))
 
 

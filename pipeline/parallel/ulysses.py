@@ -14,34 +14,40 @@ import torch
 from pipeline.parallel.collectives import all_to_all
 from pipeline.parallel.sequence import SequenceParallel
 
-Attend = Callable[[torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]
-"""Query, key and value to output, all [B, tokens, heads, D]."""
+Attend = Callable[[list[torch.Tensor]], torch.Tensor]
+"""Query, key and value to output, all [B, tokens, heads, D].
+
+They come in a list that is theirs no longer: who attends takes them out, so that nothing but what he
+needs of them stays in memory while blocks are exchanged and attended to.
+"""
 
 
 def ulysses(attend: Attend, sequence: SequenceParallel) -> Attend:
     """Spread `attend` over the ranks that share `sequence`."""
 
-    def spread(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
+    def spread(qkv: list[torch.Tensor]) -> torch.Tensor:
         if sequence.ulysses.size() == 1:
-            return attend(query, key, value)
-        query, key, value = _tokens_to_heads(torch.stack((query, key, value)), sequence)
-        return _heads_to_tokens(attend(query, key, value), sequence)
+            return attend(qkv)
+        return _heads_to_tokens(attend(_tokens_to_heads(qkv, sequence)), sequence)
 
     return spread
 
 
-def _tokens_to_heads(qkv: torch.Tensor, sequence: SequenceParallel) -> torch.Tensor:
+def _tokens_to_heads(qkv: list[torch.Tensor], sequence: SequenceParallel) -> list[torch.Tensor]:
     """Give each rank its heads of these tokens, get its own heads of all.
 
-    [3, B, l, H, D] -> [3, B, S, h, D].
+    Three of [B, l, H, D], taken out of the list -> three of [B, S, h, D].
 
     One message for query, key and value; tokens lead, so that pieces of any length just follow one
-    another and the attention sees no padding.
+    another and the attention sees no padding. What is sent and what comes are all that is held.
     """
-    ranks, own = sequence.ulysses.size(), qkv.shape[2]
-    by_rank = torch.unflatten(qkv, 3, (ranks, -1)).permute(3, 2, 0, 1, 4, 5).flatten(0, 1)
+    ranks, own = sequence.ulysses.size(), qkv[0].shape[1]
+    by_rank = torch.stack(
+        [torch.unflatten(heads, 2, (ranks, -1)).permute(2, 1, 0, 3, 4) for heads in qkv], dim=2
+    ).flatten(0, 1)
+    qkv.clear()
     all_tokens = all_to_all(by_rank, sequence.pieces, [own] * ranks, sequence.ulysses)
-    return all_tokens.permute(1, 2, 0, 3, 4)
+    return list(all_tokens.permute(1, 2, 0, 3, 4))
 
 
 def _heads_to_tokens(out: torch.Tensor, sequence: SequenceParallel) -> torch.Tensor:

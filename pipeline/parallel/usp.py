@@ -28,7 +28,8 @@ def spread(
     return ulysses(attend, sequence)
 
 
-def attend_alone(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
-    """Attention on this rank alone, by diffusers' operator in use: all [B, tokens, heads, D]."""
+def attend_alone(qkv: list[torch.Tensor]) -> torch.Tensor:
+    """Attention on this rank alone, by diffusers' operator in use."""
+    query, key, value = qkv
     output: torch.Tensor = dispatch_attention_fn(query, key, value)
     return output

@@ -1,4 +1,6 @@
-"""The bytes that ranks send are those of the papers' formulas, layout by layout."""
+"""The bytes that ranks send are those of the papers' formulas, layout by layout; what they hold is
+measured.
+"""
 
 from __future__ import annotations
 
@@ -6,10 +8,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
+from ops.bench import parallel
 from ops.bench.formulas import sent_bytes
-from ops.bench.parallel import ROWS, Row
+from ops.bench.parallel import ROWS, BenchError, Row
 from pipeline.layout import Layout
 from pipeline.options import EngineOptions
 from pipeline.parallel.ranks import Ranks
@@ -45,15 +49,62 @@ def test_bytes_sent_are_the_formulas(
         assert mean == pytest.approx(expected[kind], rel=within), kind
 
 
-def test_a_ring_holds_two_blocks_and_ulysses_a_share_of_the_heads(
+@pytest.mark.parametrize(
+    ("layout", "share"),
+    [
+        (Layout(ring=2), 2 / 2),
+        (Layout(ring=3), 2 / 3),
+        (Layout(ring=4), 2 / 4),
+        (Layout(ulysses=4), 2 / 4),
+        (Layout(ring=2, ulysses=2), 2 / 4),
+        (Layout(tp=2), 1 / 2),
+    ],
+    ids=str,
+)
+def test_keys_and_values_are_held_twice_while_they_pass_and_no_more(
+    rank_pools: Pools, tiny_wan: Path, tmp_path: Path, layout: Layout, share: float
+) -> None:
+    (one,) = rank_pools(1).run(look, tiny_wan, tmp_path, Row("", Layout()))
+    seen = rank_pools(layout.gang_size).run(look, tiny_wan, tmp_path, Row("", layout))
+    held = [rank["key_value_bytes"] for rank in seen]
+    assert held == [one["key_value_bytes"] * share] * layout.gang_size
+
+
+def test_weights_gathered_for_a_block_are_in_the_peak(
     rank_pools: Pools, tiny_wan: Path, tmp_path: Path
 ) -> None:
-    def held(layout: Layout) -> list[int]:
-        row = Row("", layout)
-        seen = rank_pools(layout.gang_size).run(look, tiny_wan, tmp_path, row)
-        return [rank["key_value_bytes"] for rank in seen]
+    """A block's are there twice, as they came and cut up."""
+    (row,) = (row for row in ONE_GANG if row.name.startswith("fsdp 2"))
+    (one,) = rank_pools(1).run(look, tiny_wan, tmp_path, Row("", Layout()))
+    assert one["weight_bytes"] == one["kept_weight_bytes"] == one["shape"]["all_weight_bytes"]
+    layers = one["shape"]["layers"]
+    for rank in rank_pools(2).run(look, tiny_wan, tmp_path, row):
+        kept = rank["kept_weight_bytes"]
+        assert kept == pytest.approx(one["weight_bytes"] / 2, rel=0.02)
+        assert rank["weight_bytes"] >= kept + 2 * one["weight_bytes"] / (layers + 1)
 
-    (one,) = held(Layout())
-    assert held(Layout(ulysses=4)) == [one / 4] * 4
-    assert held(Layout(ring=4)) == [one * 2 / 4] * 4
-    assert held(Layout(tp=2)) == [one / 2] * 2
+
+def test_each_row_is_printed_as_it_is_measured(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A run that is cut short has shown the rows before."""
+    printed: list[int] = []
+
+    def generate(options: EngineOptions, layout: Layout, folder: Path) -> list[dict[str, Any]]:
+        printed.append(capsys.readouterr().out.count("\n"))
+        if len(printed) == 3:
+            raise BenchError("a rank failed")
+        folder.mkdir()
+        for name in ("latent.npy", "frames.npy"):
+            np.save(folder / name, np.zeros(1))
+        held = {"key_value_bytes": 2048, "weight_bytes": 3 << 20, "kept_weight_bytes": 1 << 20}
+        return [{"sent_bytes_a_step": {}, "shape": shape, **held}]
+
+    shape = dict.fromkeys(
+        ("layers", "width", "tokens", "text_tokens", "output", "latent", "element_bytes"), 1
+    )
+    monkeypatch.setattr(parallel, "_generate", generate)
+    rows = [Row(name, Layout()) for name in ("one", "two", "three")]
+    assert parallel.run_table(EngineOptions(model_path="nowhere"), rows) == 1
+    assert printed == [2, 1, 1]
+    assert capsys.readouterr().err.endswith("rushes: a rank failed\n")

@@ -83,8 +83,8 @@ def spread_attention(ranks: Ranks, batch: int, tokens: int) -> float:
     torch.manual_seed(0)
     whole = [torch.randn(batch, tokens, 6, 8) for _ in range(3)]
     pieces = [sequence.split(tensor, 1) for tensor in whole]
-    expected = sequence.split(attend_alone(*whole), 1)
-    return float((ulysses(attend_alone, sequence)(*pieces) - expected).abs().max())
+    expected = sequence.split(attend_alone(whole), 1)
+    return float((ulysses(attend_alone, sequence)(pieces) - expected).abs().max())
 
 
 @pytest.mark.parametrize(("batch", "tokens"), [(1, 31), (2, 32), (1, 3)])
