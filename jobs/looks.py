@@ -7,9 +7,10 @@ asyncio's.
 
 from __future__ import annotations
 
-import json
 import threading
 from collections.abc import Sequence
+
+from pydantic_core import from_json
 
 from jobs.connection import Scripts, pairs
 from jobs.errors import NotFound, StoreUnavailable
@@ -69,7 +70,7 @@ class Looks:
         if ask.answer is None:
             raise NotFound(f"no job {job_id!r}")
         text, place = ask.answer
-        return Look(decode(json.loads(text)), standing(place))
+        return Look(decode(from_json(text)), standing(place))
 
     def _ask_for_all(self, own: _Ask) -> None:
         """For everybody who came meanwhile; `own` is the oldest. Then it is the next one's turn."""

@@ -217,7 +217,7 @@ def encode(job: Job) -> dict[str, str]:
 
 def decode(fields: Mapping[str, str]) -> Job:
     """The record from the hash's fields; fields that this version does not know are left out."""
-    data: dict[str, Any] = {name: fields[name] for name in Job.model_fields if name in fields}
+    data: dict[str, Any] = dict(fields)  # the model leaves out what it does not know
     for name, adapter in _COMPOSITE.items():
         if name in data:
             data[name] = adapter.validate_json(data[name])
