@@ -129,7 +129,7 @@ class Supervisor:
         watch = self._watchdog.watch(work.run)
         work.started_at = time.monotonic()
         try:
-            answer = self._gang.run(work.run, work.on_news, watch.allow)
+            answer = self._gang.run(work.run, work.on_news, watch)
         except GangDied as error:
             self._presence.enter("starting")  # before the job's end makes this gang look free
             work.outcome.set_exception(error)

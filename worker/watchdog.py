@@ -8,8 +8,6 @@ ceiling. Only whole runs teach: their longest step is one that no cache has shor
 from __future__ import annotations
 
 import hashlib
-import time
-from collections.abc import Callable
 
 import structlog
 
@@ -53,9 +51,9 @@ class Watchdog:
         except StoreUnavailable as error:
             log.warning("step times unknown", error=str(error))
 
-    def watch(self, run: Run, clock: Callable[[], float] = time.monotonic) -> Watch:
+    def watch(self, run: Run) -> Watch:
         """Begin to time a run."""
-        return Watch(self, run, clock)
+        return Watch(self, run)
 
     def budget_s(self, step: str) -> float:
         """How long this step may take."""
@@ -83,14 +81,14 @@ class Watchdog:
 
 
 class Watch:
-    """One run's steps."""
+    """One run's steps: the gang's patience with it."""
 
-    def __init__(self, watchdog: Watchdog, run: Run, clock: Callable[[], float]) -> None:
+    def __init__(self, watchdog: Watchdog, run: Run) -> None:
         self._watchdog = watchdog
         self._run = run
-        self._clock = clock
         self._step = ""
-        self._began_at = 0.0
+        self._took_s: float | None = 0.0
+        """The present step until now; None: this process was stopped in it, so nobody knows."""
         self._longest_s: dict[str, float] = {}
 
     def allow(self, last: Progress | None) -> float:
@@ -99,18 +97,25 @@ class Watch:
         self._step = self._name(last)
         return self._watchdog.budget_s(self._step)
 
+    def waited(self, seconds: float | None) -> None:
+        """Part of the step is over; None: nobody knows how long it took."""
+        if seconds is None or self._took_s is None:
+            self._took_s = None
+        else:
+            self._took_s += seconds
+
     def done(self) -> None:
         """The run is whole."""
         self._end_step()
         self._watchdog.learn(self._longest_s)
 
     def _end_step(self) -> None:
-        now = self._clock()
         if self._step:
-            took_s = max(now - self._began_at, self._longest_s.get(self._step, 0.0))
-            self._longest_s[self._step] = took_s
             self._watchdog.taken(self._step)
-        self._began_at = now
+            if self._took_s is not None:
+                longest_s = max(self._took_s, self._longest_s.get(self._step, 0.0))
+                self._longest_s[self._step] = longest_s
+        self._took_s = 0.0
 
     def _name(self, last: Progress | None) -> str:
         request = self._run.items[last.item if last else 0].request

@@ -16,7 +16,9 @@ import shutil
 import tempfile
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
+from typing import Protocol
 
 from pipeline.gang.processes import Death, RankProcesses
 from pipeline.gang.protocol import (
@@ -39,8 +41,14 @@ _LOOK_S = 1.0
 _KILL_S = 5.0  # SIGKILL needs no more; only a process stuck in the kernel does
 
 
-Patience = Callable[[Progress | None], float]
-"""Seconds that a gang may be silent after its last word; None: after the run was given to it."""
+class Patience(Protocol):
+    """How long a gang may be silent in one run."""
+
+    def allow(self, last: Progress | None) -> float:
+        """Seconds that may pass after its last word; None: after the run was given to it."""
+
+    def waited(self, seconds: float | None) -> None:
+        """So long it was silent before a word; None: this process was itself stopped meanwhile."""
 
 
 class GangError(Exception):
@@ -144,15 +152,16 @@ class Gang:
         self,
         run: Run,
         on_news: Callable[[News], None],
-        patience: Patience = lambda _: math.inf,
+        patience: Patience | None = None,
     ) -> Done | Failed:
         """Generate and wait.
 
         Args:
             run: what to generate.
             on_news: is called on this thread.
-            patience: how long the gang may be silent, asked after each of its words. One that is
-                silent for longer hangs, as with a stopped rank or in an exchange, and is killed.
+            patience: how long the gang may be silent, asked after each of its words; None: for
+                ever. One that is silent for longer hangs, as with a stopped rank or in an exchange,
+                and is killed.
 
         Raises:
             GangDied: before or during the run.
@@ -223,17 +232,19 @@ def _answer(
     processes: RankProcesses,
     run_id: str,
     on_news: Callable[[News], None],
-    patience: Patience,
+    patience: Patience | None,
 ) -> Done | Failed:
     last: Progress | None = None
-    allowed_s = patience(last)
+    allowed_s = patience.allow(last) if patience else math.inf
     while True:
-        message = _listen(processes.inbox, allowed_s)
+        message, waited_s = _listen(processes.inbox, allowed_s)
         if message is None:
             after = (
                 f"{last.stage} {last.step} of {last.steps}" if last else "the run was given to it"
             )
             raise _Silent(f"no word for {allowed_s:.0f} s after {after}")
+        if patience:
+            patience.waited(waited_s)
         if isinstance(message, Death):
             processes.inbox.put(message)  # for whoever asks next
             raise GangDied(message.reason)
@@ -244,19 +255,25 @@ def _answer(
         on_news(message)
         if isinstance(message, Progress):
             last = message
-            allowed_s = patience(last)
+            allowed_s = patience.allow(last) if patience else math.inf
 
 
 def _listen(
     inbox: queue.SimpleQueue[FromRank | Death], allowed_s: float
-) -> FromRank | Death | None:
-    """The next message; None: silence for so long, all of which this process has itself seen."""
-    waited_s = 0.0
-    while waited_s < allowed_s:
+) -> tuple[FromRank | Death | None, float | None]:
+    """The next message; None: silence for so long, all of which this process has itself seen.
+
+    With it, the seconds until then; None: who knows, this process was stopped meanwhile.
+    """
+    message: FromRank | Death | None = None
+    waited_s, stopped = 0.0, False
+    while message is None and waited_s < allowed_s:
         began = time.monotonic()
-        try:
-            return inbox.get(timeout=min(_LOOK_S, allowed_s - waited_s))
-        except queue.Empty:
-            took_s = time.monotonic() - began
-            waited_s = waited_s + took_s if took_s < 2 * _LOOK_S else 0.0
-    return None
+        with suppress(queue.Empty):
+            message = inbox.get(timeout=min(_LOOK_S, allowed_s - waited_s))
+        took_s = time.monotonic() - began
+        if took_s < 2 * _LOOK_S:
+            waited_s += took_s
+        else:
+            waited_s, stopped = 0.0, True
+    return message, None if stopped else waited_s

@@ -326,14 +326,18 @@ def test_a_rank_that_hangs_and_those_who_wait_for_it_are_killed_when_patience_en
     stop = once("denoising", lambda: os.kill(pids[1], signal.SIGSTOP))
     stopped_at: list[float] = []
 
-    def patience(last: Progress | None) -> float:
-        if last is None or last.stage != "denoising" or not last.step:
-            return START_S
-        stopped_at.append(time.monotonic())
-        return 2.5
+    class TwoSeconds:
+        def allow(self, last: Progress | None) -> float:
+            if last is None or last.stage != "denoising" or not last.step:
+                return START_S
+            stopped_at.append(time.monotonic())
+            return 2.5
+
+        def waited(self, seconds: float | None) -> None:
+            pass
 
     with pytest.raises(GangDied, match=r"no word for 2 s after denoising \d+ of 50"):
-        gang.run(warm.run(tmp_path, num_inference_steps=50), stop, patience)
+        gang.run(warm.run(tmp_path, num_inference_steps=50), stop, TwoSeconds())
 
     assert time.monotonic() - stopped_at[-1] >= 2.5
     assert not any(map(running, pids))
@@ -362,10 +366,56 @@ def test_time_in_which_the_parent_was_stopped_is_no_silence(
 ) -> None:
     frozen = Frozen()
     monkeypatch.setattr(gang_module, "time", frozen)
-    assert gang_module._listen(frozen, 3.0) == "a word"  # type: ignore[arg-type, comparison-overlap]
+    assert gang_module._listen(frozen, 3.0) == ("a word", None)  # type: ignore[arg-type, comparison-overlap]
 
     frozen.waits = 3
-    assert gang_module._listen(frozen, 2.0) is None  # type: ignore[arg-type]
+    assert gang_module._listen(frozen, 2.0) == (None, 2.0)  # type: ignore[arg-type]
+
+
+class Learning:
+    """Patience that notes what it is told."""
+
+    def __init__(self) -> None:
+        self.told: list[float | None] = []
+
+    def allow(self, last: Progress | None) -> float:
+        return 5.0
+
+    def waited(self, seconds: float | None) -> None:
+        self.told.append(seconds)
+
+
+def test_how_long_each_word_took_is_told_but_not_where_the_parent_was_stopped(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A word that came while the parent was stopped is there at once when it goes on."""
+    now = [0.0]
+    words: list[tuple[float, Progress | Failed]] = [  # and when each is heard
+        (0.5, Progress(run_id="r", item=0, stage="denoising", step=1, steps=2)),
+        (3600.5, Progress(run_id="r", item=0, stage="denoising", step=2, steps=2)),
+        (3601.0, Failed(run_id="r", code="error", message="", fatal=False)),
+    ]
+
+    class Inbox:
+        @staticmethod
+        def get(timeout: float) -> Progress | Failed:
+            now[0], word = words.pop(0)
+            return word
+
+    class Processes:
+        inbox = Inbox
+
+    class Clock:
+        @staticmethod
+        def monotonic() -> float:
+            return now[0]
+
+    monkeypatch.setattr(gang_module, "time", Clock)
+    learning = Learning()
+    answer = gang_module._answer(Processes, "r", ignore, learning)  # type: ignore[arg-type]
+
+    assert isinstance(answer, Failed)
+    assert learning.told == [0.5, None, 0.5]
 
 
 def test_a_kill_from_another_thread_ends_the_run(warm: Warm, tmp_path: Path) -> None:
