@@ -19,7 +19,15 @@ from boto3.s3.transfer import TransferConfig
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError, ParamValidationError
 
-from jobs.artifacts.store import Chunks, SourceChunks, StoredFile, probe, safe_key, safe_range
+from jobs.artifacts.store import (
+    Chunks,
+    SourceChunks,
+    StoredFile,
+    Vanished,
+    probe,
+    safe_key,
+    safe_range,
+)
 from jobs.errors import NotFound, StorageRefused, StorageUnavailable
 from jobs.settings import Settings
 
@@ -71,7 +79,10 @@ class S3Artifacts:
                 ExtraArgs={"ContentType": content_type},
                 Config=self._transfer,
             )
-        arrived = self.size(key)
+        try:
+            arrived = self.size(key)
+        except NotFound as error:  # which says nothing of `path`: another try may mend it
+            raise Vanished(f"S3 took {key} and does not have it") from error
         if arrived != size:
             raise StorageUnavailable(f"S3 stored {arrived} bytes of {key}, sent were {size}")
         return StoredFile(size_bytes=size, sha256=sha256)

@@ -35,6 +35,10 @@ class StoredFile:
     """Hexadecimal."""
 
 
+class Vanished(StorageUnavailable):
+    """What was put is not there: the service has lost it, or somebody has deleted it meanwhile."""
+
+
 class Chunks(Protocol):
     """Bytes in chunks; `close` lets go of the file or connection, also before the first chunk."""
 
@@ -143,7 +147,7 @@ def probe(store: ArtifactStore) -> None:
     for _ in range(PROBES):
         try:
             got = _put_and_read(store)
-        except NotFound:  # another process's check has deleted it just now
+        except (NotFound, Vanished):  # another process's check has deleted it just now
             continue
         break
     else:

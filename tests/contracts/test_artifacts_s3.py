@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import httpx
 import pytest
 
 from jobs.artifacts import check_at_start, open_artifacts
-from jobs.artifacts.s3 import PART_BYTES
+from jobs.artifacts.s3 import PART_BYTES, S3Artifacts
 from jobs.errors import SettingsError, StorageUnavailable
 from jobs.settings import Settings
 from tests.fixtures.s3 import BUCKET, SECRET_KEY, S3Server
@@ -107,6 +108,40 @@ def test_the_bucket_goes_into_the_host_when_not_path_style(tmp_path: Path) -> No
     url = store.url("v.mp4", content_type="video/mp4", file_name="v.mp4")
     assert url is not None
     assert url.startswith("https://films.s3.test/v.mp4?")
+
+
+def vanishing(
+    s3_server: S3Server, home: Path, monkeypatch: pytest.MonkeyPatch, *, times: int
+) -> S3Artifacts:
+    """A store whose first `times` uploads are deleted before it looks at them."""
+    store = S3Artifacts(s3_server.settings(home))
+    upload, left = store._client.upload_file, [None] * times
+
+    def upload_file(path: str, bucket: str, name: str, **more: Any) -> None:
+        upload(path, bucket, name, **more)
+        if left:
+            left.pop()
+            store._client.delete_object(Bucket=bucket, Key=name)
+
+    monkeypatch.setattr(store._client, "upload_file", upload_file)
+    return store
+
+
+def test_an_upload_that_is_not_there_is_tried_again_like_any_outage(
+    s3_server: S3Server, tmp_path: Path, clip: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = vanishing(s3_server, tmp_path, monkeypatch, times=1)
+    with pytest.raises(StorageUnavailable, match="does not have it"):
+        store.put("jobs/a/1/video.mp4", clip, "video/mp4")
+    assert store.put("jobs/a/1/video.mp4", clip, "video/mp4").size_bytes == clip.stat().st_size
+
+
+def test_a_check_begins_anew_when_another_deletes_its_upload(
+    s3_server: S3Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    vanishing(s3_server, tmp_path, monkeypatch, times=2).check()
+    with pytest.raises(StorageUnavailable, match="has not what was put"):
+        vanishing(s3_server, tmp_path, monkeypatch, times=9).check()
 
 
 def test_a_big_file_goes_up_in_parts(s3_server: S3Server, tmp_path: Path) -> None:
