@@ -153,13 +153,17 @@ class Transfers:
                 log.warning(f"cannot {doing} yet", key=key, error=str(error))
                 left_s = ends - time.monotonic()
                 if left_s <= 0:
-                    message = f"the storage was away for {self._store_retry_s:g} s"
-                    failure = JobError(code=error.code, message=message)
+                    failure = JobError(code=error.code, message=self._away(error))
                     raise TryFailed(failure, again=False) from error
             delay_s = STORAGE_BACKOFF_S[min(failures, len(STORAGE_BACKOFF_S) - 1)]
             self._pause(min(delay_s, left_s))
             failures += 1
         raise Lost
+
+    def _away(self, error: StorageUnavailable) -> str:
+        """For the client: how long, and of a disk what it says of itself, without a path."""
+        said = error.__cause__.strerror if isinstance(error.__cause__, OSError) else None
+        return f"the storage was away for {self._store_retry_s:g} s" + (f": {said}" if said else "")
 
     def _pause(self, delay_s: float) -> None:
         """Wait; less when the job is lost.

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import threading
 import time
 from collections.abc import Callable
@@ -102,6 +104,22 @@ def test_past_the_bound_the_job_fails_for_good_and_the_client_hears_no_details(
     assert failed.value.error.code == "storage_unavailable"
     assert failed.value.error.message == "the storage was away for 0.7 s"
     assert bench.artifacts.asked == 3, "at once, after 0.5 s, at the bound"
+
+
+def test_a_disk_that_stays_full_is_named_but_not_where_it_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(tmp_path))
+
+    bench = Bench(tmp_path, 0, store_retry_s=0.1)
+    monkeypatch.setattr(os, "fsync", full)
+
+    with pytest.raises(TryFailed) as failed:
+        bench.store()
+
+    message = "the storage was away for 0.1 s: No space left on device"
+    assert failed.value.error.message == message
 
 
 @pytest.mark.parametrize(
