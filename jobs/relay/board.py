@@ -125,7 +125,9 @@ class Board:
         return int(str(top[0])) if top else 0
 
     def preempt(self, job: Job) -> bool:
-        """Ask the job's worker to hand it back for one of higher priority. False: not called for.
+        """Ask the job's worker to hand it back for one of higher priority.
+
+        False: that is not called for, or it was asked before.
 
         Raises:
             LeadLost: this relay leads no more.

@@ -336,18 +336,22 @@ local function device_seconds(job, now)
   return math.max(0, now - tonumber(job.started_at)) * tonumber(job.gang_size or 1)
 end
 
--- The attempt is over: its cost is settled, its files are swept unless committed.
+-- One try of a job: an old one may still be leaving its worker when that worker has the next.
+local function attempt_of(id, fence)
+  return id .. '/' .. fence
+end
+
+-- The attempt is over: its cost is settled, its files are swept unless committed, it makes room no more.
 local function end_attempt(job, now, seconds)
+  local attempt = attempt_of(job.id, job.fence)
   settle(job, seconds)
   spend(job, seconds, now)
   tally(job, 'running', -1)
   call('HDEL', key('running'), job.id)
-  call('ZADD', key('sweep'), now + SWEEP_GRACE_S, job.id .. '/' .. job.fence .. '/')
-end
-
--- One try of a job: an old one may still be leaving its worker when that worker has the next.
-local function attempt_of(id, fence)
-  return id .. '/' .. fence
+  if call('HGET', key('preempting'), job.model) == attempt then
+    call('HDEL', key('preempting'), job.model)
+  end
+  call('ZADD', key('sweep'), now + SWEEP_GRACE_S, attempt .. '/')
 end
 
 local function free_gang(worker, attempt)

@@ -6,6 +6,7 @@ import time
 from typing import Any
 
 import pytest
+from structlog.testing import capture_logs
 
 from jobs.outlook import Look, Standing
 from jobs.record import Job, Progress
@@ -48,9 +49,13 @@ def test_it_is_handed_back_without_a_failure_and_goes_on_behind_the_other(
     assert asked(long) == [], "nobody waits"
     urgent = store.submit(making.job(owner="bob", priority=5))
 
-    assert asked(long) == [long]
-    assert asked(long) == [long], "and again"
+    with capture_logs() as logs:
+        assert asked(long) == [long]
+        assert asked(long) == [long], "and again"
+    assert [log["job"] for log in logs] == [long.id], "told once"
+    assert store.redis.hgetall("t:preempting") == {"tiny": f"{long.id}/{long.fence}"}
     store.hand_back(long.id, long.fence)
+    assert not store.redis.exists("t:preempting")
 
     (release,) = board.release("tiny", 1)
     assert release.job_id == urgent.id
