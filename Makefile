@@ -29,7 +29,7 @@ export PROMPT OUT
 help: ## Show this list
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
 	@echo
-	@echo 'Variables: PYTHON=$(PYTHON) (3.11 to 3.13), TORCH=cpu|xpu|cuda, PROMPT="..." and OUT=clip.mp4 for demo, FAULTS, SEED, PLANTED=fence|message|outage for chaos'
+	@echo 'Variables: PYTHON=$(PYTHON) (3.11 to 3.13), TORCH=cpu|xpu|cuda, PROMPT="..." and OUT=clip.mp4 for demo, FAULTS, SEED, PLANTED=fence|message|outage|books for chaos'
 
 setup: $(STAMP) ## Make .venv and install everything, torch for TORCH=cpu|xpu|cuda
 

@@ -17,6 +17,7 @@ from jobs.connection import translated
 from jobs.errors import StoreUnavailable
 from jobs.states import State
 from tests.chaos import aof
+from tests.chaos.books import uneven
 from tests.chaos.client import Clients
 from tests.chaos.history import History
 from tests.chaos.invariants import Evidence
@@ -57,6 +58,9 @@ def gather(stack: Stack, clients: Clients, history: History) -> Evidence:
     stored = _stored(stack)
     records = _records(stack)
     unreadable = _unreadable(stack, records)
+    # What a killed worker left is dropped once its announcement has run out.
+    _wait(lambda: not uneven(stack.store), SWEEP_S)
+    books = uneven(stack.store)
     for name in ("api-0", "api-1", "relay-0", "relay-1"):
         if not stack.parts[name].leave(LEAVE_S):
             history.refusals.append(f"{name} was told to stop and had not left after {LEAVE_S:g} s")
@@ -69,6 +73,9 @@ def gather(stack: Stack, clients: Clients, history: History) -> Evidence:
         stored=stored,
         unreadable=unreadable,
         orphans=tuple(stack.orphans()),
+        books=books,
+        max_failures=stack.settings.max_failures,
+        max_lost=stack.settings.max_lost,
     )
 
 

@@ -39,6 +39,10 @@ class Evidence:
     """By key of a committed artifact: what is wrong with its bytes."""
     orphans: tuple[str, ...] = ()
     """Command lines of processes that outlived the stop."""
+    books: Mapping[str, str] = field(default_factory=dict)
+    """By key: what is left of `tests.chaos.books` where every job has ended and every worker left."""
+    max_failures: int = 5
+    max_lost: int = 10
 
     @property
     def records(self) -> dict[str, Mapping[str, str]]:
@@ -138,21 +142,27 @@ def nothing_uncommitted_stays(seen: Evidence) -> Iterator[tuple[str, str]]:
 def tries_end_for_a_reason(seen: Evidence) -> Iterator[tuple[str, str]]:
     """A try is taken from its worker, or fails, only where a fault reached that worker meanwhile.
 
-    So an outage of Redis, a stopped relay or a slow disk costs no healthy try.
+    So an outage of Redis, a stopped relay or a slow disk costs no healthy try. It is handed back, which
+    counts against nothing, for a fault or for a higher priority.
     """
     claimed: dict[tuple[str, str], float] = {}
     for change in seen.changes:
         fence = change.after.get("fence", "")
         if fence and fence != change.before.get("fence"):
             claimed[change.job_id, fence] = change.at
-        for counter, how in (("lost", "taken from"), ("failures", "failed at")):
-            if change.rise(counter) <= 0:
+        worker, held = change.before.get("worker", ""), change.before.get("fence", "")
+        counted = any(change.rise(counter) > 0 for counter in ("lost", "failures"))
+        for ended, how in (
+            (change.rise("lost") > 0, "taken from"),
+            (change.rise("failures") > 0, "failed at"),
+            (not counted and _is_handed_back(change), "handed back by"),
+        ):
+            if not ended:
                 continue
-            worker, held = change.before.get("worker", ""), change.before.get("fence", "")
             since = claimed.get((change.job_id, held), change.at)
             if not seen.history.was_hit(worker, since, change.at):
                 part = seen.history.parts.get(worker, worker)
-                error = change.after.get("error", "") if counter == "failures" else ""
+                error = change.after.get("error", "") if how == "failed at" else ""
                 yield (
                     change.job_id,
                     f"attempt {held} was {how} {part}, which no fault had hit {error}",
@@ -164,8 +174,9 @@ def failures_are_earned(seen: Evidence) -> Iterator[tuple[str, str]]:
     for job_id, record in seen.records.items():
         if record.get("state") != State.FAILED or _code(record) in DEADLINES:
             continue
-        tries = max(int(record.get("failures") or 0), int(record.get("lost") or 0))
-        if tries < 5 or not record.get("error"):
+        lost = _code(record) == "worker_lost"
+        tries = int(record.get("lost" if lost else "failures") or 0)
+        if tries < (seen.max_lost if lost else seen.max_failures) or not record.get("error"):
             yield job_id, f"failed after {tries} tries: {record.get('error')}"
 
 
@@ -211,6 +222,12 @@ def nothing_outlives_the_stop(seen: Evidence) -> Iterator[tuple[str, str]]:
         yield "", orphan
 
 
+def the_books_are_even(seen: Evidence) -> Iterator[tuple[str, str]]:
+    """Where every job has ended none is counted, ordered, released, held or awaited any more."""
+    for key, held in seen.books.items():
+        yield "", f"{key} still holds {held}"
+
+
 INVARIANTS: tuple[Callable[[Evidence], Iterator[tuple[str, str]]], ...] = (
     every_promise_is_kept,
     one_job_for_one_request,
@@ -225,6 +242,7 @@ INVARIANTS: tuple[Callable[[Evidence], Iterator[tuple[str, str]]], ...] = (
     deadlines_end_what_is_late,
     webhooks_tell_the_end,
     nothing_outlives_the_stop,
+    the_books_are_even,
 )
 
 
@@ -240,6 +258,12 @@ def check(seen: Evidence) -> list[Violation]:
 def artifact_keys(record: Mapping[str, str]) -> list[str]:
     """Of the files that the record has committed."""
     return [artifact["key"] for artifact in json.loads(record.get("artifacts") or "[]")]
+
+
+def _is_handed_back(change: Change) -> bool:
+    """It was queued again, and that not because the relay or an admin asked its worker to make room."""
+    asked = change.before.get("preempt") == change.before.get("fence")
+    return change.states == (State.IN_PROGRESS, State.QUEUED) and not asked
 
 
 def _code(record: Mapping[str, str]) -> str:

@@ -65,9 +65,14 @@ PLANTS = {
         ("everything cut from Redis beyond the lease",),
         frozenset({"tries_end_for_a_reason"}),
     ),
+    "books": Plant(
+        (Change("jobs/scripts/prelude.lua", "  count_queued(job, 1)\n", ""),),
+        ("worker SIGKILL", "rank SIGKILL"),
+        frozenset({"the_books_are_even"}),
+    ),
 }
 """By name: the fence not compared; the message trusted, so the claim compares no release; what was
-observed before an outage kept over it."""
+observed before an outage kept over it; a job that is queued again not counted."""
 
 
 def plant(name: str, folder: Path) -> Path:

@@ -54,6 +54,10 @@ def evidence(
     return Evidence(history=seen or history(), changes=tuple(made), **given)  # type: ignore[arg-type]
 
 
+def failed(code: str, **changes: str) -> Step:
+    return {"state": "failed", "error": json.dumps({"code": code}), **changes}
+
+
 def broken(seen: Evidence) -> set[str]:
     return {violation.invariant for violation in check(seen)}
 
@@ -88,26 +92,25 @@ def test_a_job_that_was_lost_with_its_worker_and_tried_again_breaks_nothing() ->
             "nothing_uncommitted_stays",
         ),
         (evidence({"state": "failed"}, steps=STEPS[:4]), "failures_are_earned"),
+        (evidence(failed("worker_lost", lost="9"), steps=STEPS[:4]), "failures_are_earned"),
+        (evidence(failed("error", failures="4", lost="9"), steps=STEPS[:4]), "failures_are_earned"),
         (evidence(orphans=("123 rank",)), "nothing_outlives_the_stop"),
+        (evidence(books={"queued": "1"}), "the_books_are_even"),
     ],
 )
 def test_what_breaks_it_is_named(seen: Evidence, invariant: str) -> None:
     assert invariant in broken(seen)
 
 
-def late(code: str, **changes: str) -> Step:
-    return {"state": "failed", "error": json.dumps({"code": code}), **changes}
-
-
 @pytest.mark.parametrize(
     ("steps", "limits", "fine"),
     [
-        ((*STEPS[:2], late("run_timeout")), {"max_running_s": 2}, True),
-        ((*STEPS[:2], late("run_timeout")), {"max_running_s": 3}, False),  # too soon
-        ((*STEPS[:2], late("run_timeout")), {}, False),  # nobody set it
-        ((STEPS[0], late("queue_timeout", created_at="100")), {"max_waiting_s": 1}, True),
-        ((STEPS[0], late("queue_timeout", created_at="100")), {"max_running_s": 1}, False),
-        ((*STEPS[:3], late("queue_timeout", created_at="90")), {"max_waiting_s": 1}, False),
+        ((*STEPS[:2], failed("run_timeout")), {"max_running_s": 2}, True),
+        ((*STEPS[:2], failed("run_timeout")), {"max_running_s": 3}, False),  # too soon
+        ((*STEPS[:2], failed("run_timeout")), {}, False),  # nobody set it
+        ((STEPS[0], failed("queue_timeout", created_at="100")), {"max_waiting_s": 1}, True),
+        ((STEPS[0], failed("queue_timeout", created_at="100")), {"max_running_s": 1}, False),
+        ((*STEPS[:3], failed("queue_timeout", created_at="90")), {"max_waiting_s": 1}, False),
     ],
 )
 def test_a_deadline_ends_only_what_is_late(
@@ -130,6 +133,34 @@ def test_a_try_that_is_taken_without_a_fault_is_named() -> None:
         pass
     seen.hits[0].began = seen.hits[0].ended = 101.0
     assert broken(evidence(seen=seen)) == {"tries_end_for_a_reason"}
+
+
+@pytest.mark.parametrize("code", ["worker_lost", "error"])
+def test_a_job_fails_at_the_cap_of_what_ended_its_tries(code: str) -> None:
+    at_cap = failed(code, **({"lost": "10"} if code == "worker_lost" else {"failures": "5"}))
+    assert "failures_are_earned" not in broken(evidence(at_cap, steps=STEPS[:4]))
+
+
+HANDED_BACK: Step = {"state": "queued", "fence": "", "worker": ""}
+
+
+def test_a_job_that_is_handed_back_without_a_fault_is_named() -> None:
+    seen = history()
+    seen.hits.clear()
+    steps = (*STEPS[:2], HANDED_BACK, *STEPS[3:])
+    assert broken(evidence(steps=steps, seen=seen)) == {"tries_end_for_a_reason"}
+    with seen.hit("worker-0", "worker SIGTERM"):
+        assert broken(evidence(steps=steps, seen=seen)) == {"tries_end_for_a_reason"}, "long after"
+    seen.hits[0].began = seen.hits[0].ended = 101.0
+    assert broken(evidence(steps=steps, seen=seen)) == set()
+
+
+@pytest.mark.parametrize(("asked", "fine"), [("1-a", True), ("0-z", False)])
+def test_a_job_may_be_handed_back_to_make_room(asked: str, fine: bool) -> None:
+    seen = history()
+    seen.hits.clear()
+    steps = (*STEPS[:2], {"preempt": asked}, HANDED_BACK, *STEPS[3:])
+    assert (broken(evidence(steps=steps, seen=seen)) == set()) == fine
 
 
 def test_a_second_job_for_one_request_and_a_job_of_nobody_are_named() -> None:
