@@ -88,7 +88,10 @@ def test_every_output_of_a_job_is_shown_played_and_downloaded(page: Page) -> Non
     card.get_by_role("button", name="Play").click()
     expect(card.locator("video")).to_have_js_property("readyState", 4)
     asked = [parse_qs(query) for query in contents if "variant=video" in query]
-    assert [query["index"] for query in asked] == [["1"]], "only what is played is loaded"
+    # Several times, where the browser asks for parts.
+    assert {place for query in asked for place in query["index"]} == {"1"}, (
+        "only what is played is loaded"
+    )
     first = card.locator("video").get_attribute("src")
     with page.expect_download() as download:
         card.get_by_role("button", name="Download").click()
