@@ -15,10 +15,10 @@ import numpy as np
 import torch
 from diffusers import WanTransformer3DModel
 
+from ops.bench.holding import Holding
 from pipeline.engine import Engine
 from pipeline.layout import Layout
 from pipeline.options import EngineOptions
-from pipeline.parallel.holding import Holding
 from pipeline.parallel.ranks import Ranks, join
 from pipeline.parallel.traffic import Traffic
 from pipeline.request import Params, resolve

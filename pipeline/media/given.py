@@ -63,4 +63,9 @@ def _save(image: ImageInput, target: Path) -> None:
             raise RequestError(
                 "image", type(image).__name__, "must be a path, a PIL image or uint8 [H, W, 3]"
             ) from None
-    image.save(target, format="PNG")
+    try:
+        image.save(target, format="PNG")
+    except OSError:
+        raise RequestError(
+            "image", f"a PIL image of mode {image.mode}", "must be of a mode that PNG has, as RGB"
+        ) from None

@@ -66,6 +66,10 @@ def _class_name(path: str) -> str:
     """The pipeline class that the model's index names."""
     if Path(path).is_absolute() and not Path(path, "model_index.json").is_file():
         raise ValueError(f"{path} is no Diffusers directory: it has no model_index.json")
+    if not Path(path).is_dir() and path.count("/") != 1:
+        raise ValueError(
+            f"there is no directory {path} here, and no hub id is like that: owner/name"
+        )
     try:
         index = DiffusionPipeline.load_config(path)
     except OSError as error:

@@ -43,11 +43,16 @@ def test_makes_numbered_outputs_and_says_what_they_are(tmp_path: Path, tiny_wan:
         (["--workload-type", "silly"], 2, "Invalid value for '--workload-type': 'silly' is not"),
         (
             ["--model-path", "none"],
+            2,
+            "there is no directory none here, and no hub id is like that",
+        ),
+        (
+            ["--model-path", "own/none"],
             1,
-            "there is no directory none here, and the hub does not answer",
+            "there is no directory own/none here, and the hub does not answer",
         ),
     ],
-    ids=["not of this model", "of no model", "nowhere"],
+    ids=["not of this model", "of no model", "nowhere", "nowhere here"],
 )
 def test_what_the_user_has_wrong_is_one_line_without_a_traceback(
     tiny_wan: Path, arguments: list[str], code: int, words: str

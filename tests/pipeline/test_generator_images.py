@@ -56,6 +56,7 @@ def test_every_output_starts_from_the_image(generator: DiffGenerator) -> None:
     [
         ("nowhere.png", "image cannot be read: No such file or directory, got 'nowhere.png'"),
         (3.5, "image must be a path, a PIL image or uint8"),
+        (Image.new("CMYK", (64, 64)), "image must be of a mode that PNG has, as RGB, got 'a PIL"),
         ([PIXELS, PIXELS], "image may be given at most 1 times with wan_ti2v, got 2"),
     ],
 )

@@ -125,8 +125,8 @@ def kept_after_arrival(ranks: Ranks) -> list[bool]:
     """Whether what was sent, and what came, outlive their users while the arrival is still there."""
     import torch
 
+    from ops.bench.holding import Reference
     from pipeline.parallel import shift
-    from pipeline.parallel.holding import Reference
 
     group = ranks.mesh(Layout(ring=ranks.world_size)).get_group("ring")
     block = torch.ones(8)

@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from pipeline.parallel.holding import Holding
+from ops.bench.holding import Holding
 from pipeline.parallel.ulysses import Attend
 
 ONE = 2 * 6 * 4 * 8 * 4
