@@ -162,7 +162,7 @@ def test_the_guides_client_works_with_address_size_frames_and_steps_changed(
                 "Authorization": f"Bearer {service.key}",
             },
             json=payload,
-            timeout=30,
+            timeout=90,
         )
         if response.status_code == 200:
             result: dict[str, object] = response.json()
@@ -196,7 +196,7 @@ def test_litellm_speaks_to_us(service: Service) -> None:
         [sys.executable, "-c", LITELLM, service.url, service.key],
         env=os.environ | {"LITELLM_LOCAL_MODEL_COST_MAP": "True"},
         capture_output=True,
-        timeout=60,
+        timeout=180,
         check=False,
     )
     assert run.returncode == 0, run.stderr.decode()

@@ -72,7 +72,7 @@ def test_every_output_of_a_job_is_shown_played_and_downloaded(page: Page) -> Non
     contents: list[str] = []
     page.on("request", lambda asked: contents.append(urlsplit(asked.url).query))
     page.locator("#more").evaluate("details => details.open = true")
-    page.get_by_label("Outputs").fill("2")
+    page.get_by_role("spinbutton", name="Outputs").fill("2")
     card = make(page, "two kites")
     outputs = card.get_by_role("group", name="Outputs").get_by_role("button")
     expect(outputs).to_have_count(2)
