@@ -132,7 +132,8 @@ def test_images_are_in_the_gallery(page: Page) -> None:
 
 
 def test_an_image_is_cancelled_and_tried_again(page: Page) -> None:
-    body = {"prompt": "an owl", "num_inference_steps": 500}
+    long = {"n": 4, "size": "128x128", "num_inference_steps": 500}  # than anybody needs to cancel
+    body = {"prompt": "an owl", **long}
     answer = page.request.post(
         "/v1/images/generations", data=body, headers={"prefer": "respond-async"}
     )
