@@ -131,6 +131,58 @@ def test_images_are_in_the_gallery(page: Page) -> None:
     assert page.request.get(f"/v1/images/{job_id}").status == 404
 
 
+def serve_stills(page: Page, workloads: list[str]) -> None:
+    """Let the page take the model for one with these workloads; the service stays as it is."""
+
+    def answer(route: Route) -> None:
+        models = route.fetch().json()
+        for model in models["data"]:
+            model["workloads"] = workloads
+        route.fulfill(json=models)
+
+    page.route("**/v1/models", answer)
+    page.reload()
+
+
+def test_a_model_that_makes_only_images_is_asked_for_images(page: Page) -> None:
+    serve_stills(page, ["t2i", "i2i"])
+    button = page.get_by_role("button", name="Make image", exact=True)
+    expect(button).to_be_visible()
+    expect(page.get_by_role("form", name="New image")).to_be_visible()
+    expect(page.locator("#length-field")).to_be_hidden()
+    page.locator("#more").evaluate("details => details.open = true")
+    page.get_by_label("Steps").fill("2")
+    outputs = page.get_by_role("spinbutton", name="Outputs")
+    outputs.fill("2")
+    page.get_by_label("Prompt").fill("a paper moon")
+    with page.expect_response("**/v1/images/generations") as answer:
+        button.click()
+    assert answer.value.status == 202
+    assert answer.value.request.headers["prefer"] == "respond-async"
+    card = page.locator(f"[data-id={answer.value.json()['id']}]")
+    expect(card.get_by_alt_text("a paper moon")).to_have_js_property("complete", True)
+    expect(card.get_by_role("group", name="Outputs").get_by_role("button")).to_have_count(2)
+
+    outputs.fill("99")
+    button.click()
+    expect(page.locator("#num_outputs-error")).to_be_visible()
+
+    outputs.fill("1")
+    choose(page, picture())
+    with page.expect_response("**/v1/images/edits") as answer:
+        button.click()
+    assert answer.value.request.headers["content-type"].startswith("multipart/form-data")
+    # The tiny model edits none: what is asked is right, and the refusal is said at its field.
+    expect(page.locator("#model-error")).to_contain_text("Must serve i2i")
+
+
+def test_an_image_that_a_model_needs_is_asked_for(page: Page) -> None:
+    serve_stills(page, ["i2i"])
+    page.get_by_label("Prompt").fill("a paper moon")
+    page.get_by_role("button", name="Make image", exact=True).click()
+    expect(page.locator("#image-error")).to_be_visible()
+
+
 def test_an_image_is_cancelled_and_tried_again(page: Page) -> None:
     long = {"n": 4, "size": "128x128", "num_inference_steps": 500}  # than anybody needs to cancel
     body = {"prompt": "an owl", **long}

@@ -22,8 +22,8 @@ export class Api extends EventTarget {
   }
 
   /** @throws {ApiError} also when nothing answers: then with status 0. */
-  async fetch(path, { method = "GET", json, form, signal } = {}) {
-    const headers = {};
+  async fetch(path, { method = "GET", json, form, signal, headers: more } = {}) {
+    const headers = { ...more };
     const key = this.key;
     if (key) headers.authorization = `Bearer ${key}`;
     if (json) headers["content-type"] = "application/json";

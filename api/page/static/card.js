@@ -96,7 +96,7 @@ export class Card {
 
   saySeed() {
     this.$(".seed").textContent = `seed ${this.seed}`;
-    this.$(".seed").setAttribute("aria-label", `Use seed ${this.seed} for a new video`);
+    this.$(".seed").setAttribute("aria-label", `Use seed ${this.seed} again`);
   }
 
   download() {

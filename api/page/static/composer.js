@@ -1,4 +1,4 @@
-// The form: a new video, or a remix of one.
+// The form: a new video, a new image where the model makes nothing else, or a remix of a video.
 
 import { Fields } from "./fields.js";
 import { ImageField } from "./image.js";
@@ -6,6 +6,7 @@ import { length } from "./words.js";
 
 const $ = (id) => document.getElementById(id);
 const NUMBERS = ["num_inference_steps", "guidance_scale", "seed", "num_outputs"];
+const OF_IMAGES = { num_outputs: "n" }; // what /v1/images calls them
 
 export class Composer {
   /** `made(job)` hears of each new job. */
@@ -48,12 +49,18 @@ export class Composer {
     return model?.family ? model : null;
   }
 
+  /** Whether the model makes images and nothing else. */
+  get still() {
+    return Boolean(this.model?.workloads.every((each) => each.endsWith("2i")));
+  }
+
   /** Offer what the model can do. */
   fit() {
     const model = this.model;
     for (const id of ["size", "length", ...NUMBERS]) $(id).disabled = !model;
     this.image.offer(model);
     this.sizes(model);
+    this.words();
     for (const name of ["num_inference_steps", "guidance_scale"])
       $(name).placeholder = model ? `${model.defaults[name]}` : "";
     if (!model) return this.sayLength();
@@ -66,7 +73,7 @@ export class Composer {
       max: Math.floor((most - 1) / step),
       value: Math.floor((model.defaults.num_frames - 1) / step),
     });
-    $("length-field").hidden = most === 1;
+    $("length-field").hidden = this.still || most === 1;
     this.sayLength();
   }
 
@@ -85,6 +92,14 @@ export class Composer {
     $("custom").hidden = !this.model || $("size").value !== "";
   }
 
+  /** Say what will be made. */
+  words() {
+    const thing = this.still ? "image" : "video";
+    this.form.setAttribute("aria-label", `New ${thing}`);
+    $("prompt").placeholder = this.still ? "What is to be seen" : "What is to be seen, and how it moves";
+    $("submit").textContent = `Make ${this.remixed ? "remix" : thing}`;
+  }
+
   get frames() {
     return Number($("length").value) * this.model.limits.frame_step + 1;
   }
@@ -97,7 +112,7 @@ export class Composer {
     $("length").setAttribute("aria-valuetext", said);
   }
 
-  /** Take a seed from a video. */
+  /** Take a seed from a video or an image. */
   seed(seed) {
     this.remix(null);
     $("more").open = true;
@@ -112,7 +127,7 @@ export class Composer {
     this.fields.clear();
     $("remixing").hidden = !job;
     $("choices").hidden = Boolean(job);
-    $("submit").textContent = job ? "Make remix" : "Make video";
+    this.words();
     if (job) {
       $("remixed").textContent = job.prompt;
       $("prompt").value = job.prompt;
@@ -142,20 +157,32 @@ export class Composer {
     if (this.remixed) return this.api.post(`v1/videos/${this.remixed.id}/remix`, { json: { prompt } });
     const body = { prompt, ...this.settings() };
     const file = this.image.file;
-    if (!file) return this.api.post("v1/videos", { json: body });
+    if (this.still) {
+      const edits = file || !this.model.workloads.includes("t2i");
+      const headers = { prefer: "respond-async" };
+      return this.post(`v1/images/${edits ? "edits" : "generations"}`, body, "image", file, headers);
+    }
+    return this.post("v1/videos", body, "input_reference", file);
+  }
+
+  /** JSON, or a form where there is a file. */
+  post(path, body, name, file, headers) {
+    if (!file) return this.api.post(path, { json: body, headers });
     const form = new FormData();
-    for (const [name, value] of Object.entries(body)) form.set(name, value);
-    form.set("input_reference", file);
-    return this.api.post("v1/videos", { form });
+    for (const [key, value] of Object.entries(body)) form.set(key, value);
+    form.set(name, file);
+    return this.api.post(path, { form, headers });
   }
 
   settings() {
     if (!this.model) return {};
-    const given = { model: this.model.id, num_frames: this.frames };
+    const given = { model: this.model.id };
+    if (!this.still) given.num_frames = this.frames;
     if ($("size").value) given.size = $("size").value;
     else Object.assign(given, { width: number("width"), height: number("height") });
     if ($("negative_prompt").value.trim()) given.negative_prompt = $("negative_prompt").value;
-    for (const name of NUMBERS) if ($(name).value !== "") given[name] = number(name);
+    for (const name of NUMBERS)
+      if ($(name).value !== "") given[this.still ? (OF_IMAGES[name] ?? name) : name] = number(name);
     return given;
   }
 }
