@@ -14,6 +14,7 @@ from pipeline.limits import RequestError
 
 _NAME = re.compile(r"([^\[\]]+)((?:\[[^\[\]]+\]){0,3})(\[\])?")
 """As OpenAI's SDK writes objects and lists: `field[key][key][]`."""
+_OBJECTS = ("metadata", "extra_body")
 
 
 class StrictFormParser(FormDataParser):
@@ -28,12 +29,16 @@ def read_form(request: Request, several: Collection[str]) -> dict[str, Any]:
     """The form's fields; files as `Upload`, those named in `several` as lists of all that were given.
 
     Raises:
-        RequestError: malformed, or a field given twice.
+        RequestError: malformed, a field given twice, or a name that cannot be told from its object's.
         RequestEntityTooLarge: more than `max_body_bytes`.
     """
     body: dict[str, Any] = {}
     for name, values in _fields(request):
         match = _NAME.fullmatch(name)
+        head = name.partition("[")[0]
+        if not match and head in _OBJECTS:
+            allowed = f"may hold no name with brackets in a form: send {head} as JSON text"
+            raise RequestError(head, name, allowed)
         path = [match[1], *re.findall(r"[^\[\]]+", match[2])] if match else [name]
         listed = name in several or (match is not None and match[3] is not None)
         if len(values) > 1 and not listed:

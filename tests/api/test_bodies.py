@@ -95,6 +95,11 @@ def test_bad_json_is_400(
         (part("prompt", "x") + part("wall[a]", "x") + b"--xyz--", BOUNDARY, ("wall", "unknown")),
         (part("prompt", "x") + part("prompt[", "x") + b"--xyz--", BOUNDARY, ("prompt[", "unknown")),
         (
+            part("prompt", "x") + part("metadata[a[b]]", "x") + b"--xyz--",
+            BOUNDARY,
+            ("metadata", "no name with brackets in a form: send metadata as JSON text"),
+        ),
+        (
             part("prompt", "x") + part("a[b][c][d][e]", "x") + b"--xyz--",
             BOUNDARY,
             ("a[b][c][d][e]", "unknown"),
