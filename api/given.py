@@ -18,9 +18,6 @@ from pydantic import (
 
 from pipeline.limits import RequestError
 
-MAX_GIVEN = 16
-"""Images of one request, whatever the model; the most that OpenAI takes."""
-
 
 @dataclass(frozen=True, repr=False)
 class Upload:
@@ -97,7 +94,7 @@ Given = Annotated[
 Several = Annotated[
     tuple[Given, ...],
     BeforeValidator(_as_list),
-    Field(min_length=1, max_length=MAX_GIVEN),
+    Field(min_length=1),  # at most as many as the model takes, which `resolve` says
     WithJsonSchema({"anyOf": [_SCHEMA, {"type": "array", "items": _SCHEMA}]}),
 ]
 """One or several of them."""

@@ -164,6 +164,23 @@ def test_an_image_that_the_gang_cannot_read_is_400(
     assert (error["type"], error["param"]) == ("invalid_request_error", "image")
 
 
+@pytest.mark.parametrize("count", [2, 17])
+def test_more_images_than_the_model_takes_are_refused_with_its_limit(
+    client: FlaskClient, workers: Workers, count: int
+) -> None:
+    workloads = (*CARD.workloads, "i2i")
+    announce(workers, card=CARD.model_copy(update={"workloads": workloads, "max_images": 1}))
+    form = {
+        "prompt": "in snow",
+        "image[]": [(io.BytesIO(picture()), f"{index}.png") for index in range(count)],
+    }
+    answer = client.post("/v1/images/edits", data=form, content_type="multipart/form-data")
+    assert answer.status_code == 400
+    error = answer.get_json()["error"]
+    assert error["param"] == "image"
+    assert error["message"] == f"image may be given at most 1 times with tiny, got {count}"
+
+
 @pytest.mark.parametrize(("route", "workload"), [("generations", "t2i"), ("edits", "i2i")])
 def test_a_model_that_makes_no_such_images_is_refused_by_name(
     client: FlaskClient, workers: Workers, route: str, workload: str
