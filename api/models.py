@@ -32,10 +32,10 @@ def blueprint(parts: Parts) -> Blueprint:
 
     @routes.get("/model_info")
     def info() -> Response:
-        """What other servers' clients ask for: where the model came from."""
+        """What other servers' clients ask for, to send it as `model`: a hub id, or the last name."""
         query = parse(ModelQuery, read_query(request))
-        model = parts.workers.find(query.model)
-        return jsonify(_public(model) | {"model_path": model.names[-1]})
+        public = _public(parts.workers.find(query.model))
+        return jsonify(public | {"model_path": public["names"][-1]})
 
     return routes
 
@@ -49,7 +49,8 @@ def _public(model: ServedModel) -> dict[str, Any]:
         "object": "model",
         "created": int(model.first_seen_at),
         "owned_by": "rushes",
-        "names": model.names,
+        # A path of the host is taken as a name too, but is nobody's business.
+        "names": [model.name, *(each for each in model.names[1:] if not each.startswith("/"))],
         "family": values["family"],
         "workloads": values["workloads"],
         "defaults": {name: values[name] for name in DEFAULTS},

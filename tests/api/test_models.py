@@ -22,7 +22,7 @@ def test_a_model_has_openais_fields_and_its_cards(served: FlaskClient, workers: 
     assert isinstance(model["created"], int)
     assert model["family"] == "wan"
     assert model["workloads"] == ["t2v", "t2i"]
-    assert model["names"] == ["tiny", "/models/tiny"]
+    assert model["names"] == ["tiny"], "no path of the host"
     assert model["defaults"] == {
         "width": 128,
         "height": 128,
@@ -38,11 +38,12 @@ def test_a_model_has_openais_fields_and_its_cards(served: FlaskClient, workers: 
     assert told == set(type(CARD).model_fields), "every field of a card is told"
 
 
-def test_model_info_tells_the_path_as_other_servers_do(
+def test_model_info_tells_a_name_to_send_and_no_path_of_the_host(
     served: FlaskClient, workers: Workers
 ) -> None:
     announce(workers, id="b", model="second", names=("second", "twin", "org/second"), order=1)
-    assert served.get("/v1/model_info").get_json()["model_path"] == "/models/tiny"
+    assert served.get("/v1/model_info").get_json()["model_path"] == "tiny"
+    assert served.get("/v1/model_info?model=/models/tiny").get_json()["id"] == "tiny"
     twin = served.get("/v1/model_info?model=twin").get_json()
     assert (twin["id"], twin["model_path"]) == ("second", "org/second")
     assert served.get("/v1/model_info?model=nothing").status_code == 404
