@@ -73,7 +73,9 @@ def lead(engine: Engine, ranks: Ranks, mailbox: Mailbox, outbox: Outbox) -> None
     while (run := mailbox.next()) is not None:
         log.info("%s: %d item(s)", run.run_id, len(run.items))
         answer = _run(engine, ranks, run, mailbox, outbox)
-        if isinstance(answer, Failed):
+        if isinstance(answer, Failed) and answer.code == "cancelled":
+            log.info("%s: cancelled", run.run_id)  # somebody asked for it
+        elif isinstance(answer, Failed):
             log.warning("%s: %s: %s", run.run_id, answer.code, answer.message)
         else:
             log.info("%s: done", run.run_id)
