@@ -25,9 +25,12 @@ from pipeline.request import check, parse
 
 
 class JobConverter(BaseConverter):
-    """Anything but the names of the routes that create: GET of one of these is 405, not a job's 404."""
+    """Anything but the names of the routes that create: GET of one of these is 405, not a job's 404.
 
-    regex = "(?!(?:generations|edits)$)[^/]+"
+    Nor `variations`, which OpenAI has and this server has not: POST is 404, not a job's 405.
+    """
+
+    regex = "(?!(?:generations|edits|variations)$)[^/]+"
 
 
 def blueprint(parts: Parts, kind: str) -> Blueprint:

@@ -43,6 +43,13 @@ def test_a_route_that_only_creates_is_no_jobs(client: FlaskClient) -> None:
             assert set(answer.headers["allow"].split(", ")) == {"OPTIONS", "POST"}
 
 
+def test_openais_variations_are_no_route_and_no_job(client: FlaskClient) -> None:
+    for method in ("POST", "GET", "DELETE"):
+        answer = client.open("/v1/images/variations", method=method)
+        assert answer.status_code == 404
+        assert answer.get_json()["error"]["message"] == f"no route {method} /v1/images/variations"
+
+
 def test_a_method_that_is_not_taken_is_405_and_says_which_are(client: FlaskClient) -> None:
     answer = client.put("/v1/videos")
     assert answer.status_code == 405
