@@ -256,9 +256,6 @@ def bench_parallel(
 def bench_gpu(
     chosen: Chosen,
     *,
-    two: Annotated[
-        bool, typer.Option("--two", help="Ways to share two devices, not switches of one.")
-    ] = False,
     full: Annotated[
         bool, typer.Option("--full", help="Wan2.1-1.3B's size, 81 frames 480x832; else tiny.")
     ] = False,
@@ -267,11 +264,11 @@ def bench_gpu(
         str | None, typer.Option(help="Only rows with this in their name, beside the first.")
     ] = None,
 ) -> None:
-    """Each switch and each way to share beside one plain device: time, memory, difference."""
+    """Each switch of one device, or each way to share --num-gpus 2 or 4: time, memory, difference."""
     from ops.bench.gpu import run_gpu_bench
 
     chosen.tell_ranks()
-    raise typer.Exit(run_gpu_bench(chosen.engine, two=two, full=full, steps=steps, only=only))
+    raise typer.Exit(run_gpu_bench(chosen.engine, full=full, steps=steps, only=only))
 
 
 @bench.command("checkpoints")

@@ -1,5 +1,7 @@
 """`rushes bench gpu`: each switch and each way to share, one beside the other, as a Markdown table.
 
+`--num-gpus` says which: the switches of one device, or the ways to share two or four.
+
 A Wan of random weights is made first: at the size of Wan2.1-T2V-1.3B with `--full`, else tiny, which
 shows that every row runs. Each row is a gang of its own that generates twice, the second time measured;
 its frames are held against the first row's. What a device cannot serve says so in its row.
@@ -12,7 +14,7 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -21,6 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ops.bench.parallel import PROMPT, RANK_S, BenchError
+from ops.options import Refused
 from ops.progress import Shown, shown_progress
 from pipeline.gang.gang import GangError
 from pipeline.generator import DiffGenerator, GenerationError
@@ -72,7 +75,6 @@ ONE = (
     Row("step_cache", {"step_cache": True}, {"fidelity": "bounded"}),
     Row("gloo, two ranks on this device (ulysses 2)", ranks="shared"),
 )
-"""Rows for one device."""
 
 TWO = (
     Row("cfg 2", {"enable_cfg_parallel": True}),
@@ -82,7 +84,23 @@ TWO = (
     Row("fsdp 2 (ulysses 2)", {"use_fsdp_inference": True, "ulysses_degree": 2}),
     Row("diffusers' own ulysses 2", ranks="diffusers"),
 )
-"""Rows for two devices, shown below "one device"."""
+
+FOUR = (
+    Row("cfg 2 x ulysses 2", {"enable_cfg_parallel": True, "ulysses_degree": 2}),
+    Row("cfg 2 x ring 2", {"enable_cfg_parallel": True, "ring_degree": 2}),
+    Row("ulysses 4", {"ulysses_degree": 4}),
+    Row("ring 4", {"ring_degree": 4}),
+    Row("ulysses 2 x ring 2", {"ulysses_degree": 2, "ring_degree": 2}),
+    Row("ulysses 2 x tp 2", {"ulysses_degree": 2, "tp_size": 2}),
+    Row(
+        "hsdp 2 x 2 (ulysses 4)",
+        {"use_fsdp_inference": True, "hsdp_shard_dim": 2, "ulysses_degree": 4},
+    ),
+    Row("diffusers' own ulysses 4", ranks="diffusers"),
+)
+
+ROWS: Mapping[int, tuple[Row, ...]] = {1: ONE, 2: TWO, 4: FOUR}
+"""By number of devices; the first of `ONE` stands above each."""
 
 
 @dataclass(frozen=True)
@@ -95,20 +113,25 @@ class Seen:
     frames: NDArray[np.uint8]
 
 
-def run_gpu_bench(
-    options: EngineOptions, *, two: bool, full: bool, steps: int, only: str | None
-) -> int:
+def run_gpu_bench(options: EngineOptions, *, full: bool, steps: int, only: str | None) -> int:
     """Make the model, run every row and print it; the exit code.
 
     Args:
-        options: `model_path` lends tokenizer and scheduler; device, dtype and what else is set hold
-            for every row.
-        two: the rows for two devices in place of those for one.
+        options: `model_path` lends tokenizer and scheduler; `num_gpus` says which rows; device,
+            dtype and what else is set hold for every row.
         full: at full size.
         steps: denoising steps.
         only: run the first row and those whose name has this in it.
+
+    Raises:
+        Refused: there are no rows for so many devices.
     """
-    rows = (ONE[0], *(row for row in (TWO if two else ONE[1:]) if (only or "") in row.name))
+    gpus = options.num_gpus or 1
+    if gpus not in ROWS:
+        raise Refused(f"num_gpus {gpus}: there are rows for {', '.join(map(str, ROWS))}")
+    rows = [row for row in ROWS[gpus] if row is ONE[0] or (only or "") in row.name]
+    if gpus > 1:
+        rows.insert(0, ONE[0])
     with shown_progress() as shown, tempfile.TemporaryDirectory(prefix="rushes-bench-") as home:
         shown("making the model")
         model = str(Path(home, "model"))
@@ -117,13 +140,13 @@ def run_gpu_bench(
         subprocess.run(command, check=True)
         own = options.model_copy(update={"model_path": model, "num_gpus": 1})
         print(HEAD)
-        for line in _lines(own, rows, 2 if two else 1, Path(home), shown):
+        for line in _lines(own, rows, gpus, Path(home), shown):
             print(line, flush=True)  # what is measured is kept, should the rest be cut short
     return 0
 
 
 def _lines(
-    options: EngineOptions, rows: tuple[Row, ...], gpus: int, home: Path, shown: Shown
+    options: EngineOptions, rows: Sequence[Row], gpus: int, home: Path, shown: Shown
 ) -> Iterator[str]:
     first: Seen | None = None
     request: Request | None = None
@@ -133,7 +156,7 @@ def _lines(
         own = options.model_copy(update=update)
         try:
             if row.ranks and request is not None:
-                seen = _by_ranks(row, own, request, home / str(number))
+                seen = _by_ranks(row, own, request, home / str(number), max(2, gpus))
             else:
                 seen, request = _by_gang(row, own)
         except (ValueError, GangError, GenerationError, BenchError) as error:
@@ -158,10 +181,12 @@ def _by_gang(row: Row, options: EngineOptions) -> tuple[Seen, Request]:
     return Seen(step_s, timings["decoding"], made["peak_memory_bytes"], made["frames"]), request
 
 
-def _by_ranks(row: Row, options: EngineOptions, request: Request, folder: Path) -> Seen:
+def _by_ranks(
+    row: Row, options: EngineOptions, request: Request, folder: Path, world_size: int
+) -> Seen:
     folder.mkdir()
     command = [*(sys.executable, "-W", "ignore", "-m", "ops.bench.gpu_rank", row.ranks)]
-    command += ["--world-size", "2", "--folder", str(folder)]
+    command += ["--world-size", str(world_size), "--folder", str(folder)]
     command += ["--options", options.model_dump_json(), "--request", request.model_dump_json()]
     environment = {"OMP_WAIT_POLICY": "PASSIVE", **os.environ}
     if row.ranks == "shared":
@@ -174,7 +199,7 @@ def _by_ranks(row: Row, options: EngineOptions, request: Request, folder: Path) 
             stderr=subprocess.PIPE,
             text=True,
         )
-        for rank in range(2)
+        for rank in range(world_size)
     ]
     try:
         ends = [process.communicate(timeout=RANK_S) for process in processes]

@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 
 from ops.bench import gpu
-from ops.bench.gpu import ONE, TWO, Row, Seen
+from ops.bench.gpu import ROWS, Row, Seen
 from pipeline.options import EngineOptions
 from pipeline.request import Params
 
 
 @pytest.mark.parametrize(
-    ("row", "gpus"), [*((row, 1) for row in ONE), *((row, 2) for row in TWO)], ids=str
+    ("row", "gpus"), [(row, gpus) for gpus, rows in ROWS.items() for row in rows], ids=str
 )
 def test_every_row_can_be_asked_for(row: Row, gpus: int) -> None:
     options = EngineOptions.model_validate({"model_path": "m", **row.options})

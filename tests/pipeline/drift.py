@@ -1,7 +1,7 @@
 """How far compiling and bfloat16 move a model's result: docs/TUNING.md's table.
 
-`OMP_NUM_THREADS=1 python -m tests.pipeline.drift MODEL [PARAMS]`, one model a process: PARAMS is JSON as
-`Params` has it, with "images": true for an input image.
+`OMP_NUM_THREADS=1 python -m tests.pipeline.drift MODEL [PARAMS [DEVICE]]`, one model a process: PARAMS is
+JSON as `Params` has it, with "images": true for an input image; DEVICE is cpu unless given.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import json
 import sys
 import tempfile
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from pipeline.layout import Layout
+from pipeline.options import Device
 from pipeline.parallel.ranks import Ranks, join
 from pipeline.request import INPUTS
 from tests.pipeline import engines
@@ -37,7 +38,7 @@ def result(
     return latent, np.load(raw).astype(np.int64)
 
 
-def main(model: Path, params: dict[str, Any]) -> None:
+def main(model: Path, params: dict[str, Any], device: Device) -> None:
     """Print what is how far from what."""
     if params.pop("images", False):
         params["images"] = (IMAGE,)
@@ -46,7 +47,7 @@ def main(model: Path, params: dict[str, Any]) -> None:
         (folder / INPUTS).mkdir()
         pixels = np.random.default_rng(0).integers(0, 256, (80, 96, 3), np.uint8)
         Image.fromarray(pixels).save(folder / INPUTS / IMAGE)
-        ranks = join(rank=0, world_size=1, rendezvous=folder / "store", device="cpu")
+        ranks = join(rank=0, world_size=1, rendezvous=folder / "store", device=device)
         made = {
             (dtype, compiled): result(ranks, model, folder, params, dtype=dtype, compiled=compiled)
             for dtype in ("float32", "bfloat16")
@@ -64,4 +65,5 @@ def main(model: Path, params: dict[str, Any]) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), json.loads(sys.argv[2]) if len(sys.argv) > 2 else {})
+    model, params, device = (*sys.argv[1:], *("", "{}", "cpu")[len(sys.argv) - 1 :])
+    main(Path(model), json.loads(params), cast("Device", device))
