@@ -83,12 +83,19 @@ class Ranks:
         return self.gather_numbers(number)[0]
 
     def gather_numbers(self, number: int) -> list[int]:
-        """Every rank's number, not negative, in rank order, on every rank.
+        """Every rank's number, not negative, in rank order, on every rank: how ranks meet.
 
         Raises:
             RankFailed: on every rank.
         """
-        return self._meet(number)
+        self.ledger.arrive()
+        numbers = [torch.zeros(1, dtype=torch.int64) for _ in range(self.world_size)]
+        dist.all_gather(numbers, torch.tensor([number]), group=self.control)
+        self.ledger.leave()
+        said = [int(each) for each in numbers]
+        if _FAILED in said:
+            raise RankFailed
+        return said
 
     def gather_text(self, text: str) -> list[str]:
         """Every rank's text, in rank order, on every rank.
@@ -97,7 +104,7 @@ class Ranks:
             RankFailed: on every rank.
         """
         data = text.encode()
-        sizes = self._meet(len(data))
+        sizes = self.gather_numbers(len(data))
         contents = [torch.empty(max(sizes), dtype=torch.uint8) for _ in sizes]
         dist.all_gather(contents, _bytes(data, max(sizes)), group=self.control)
         return [
@@ -115,18 +122,7 @@ class Ranks:
         """
         follow(self.ledger, self.device)
         with contextlib.suppress(RankFailed):
-            self._meet(_FAILED)
-
-    def _meet(self, number: int) -> list[int]:
-        """Every rank's number, in rank order, on every rank: the one way in which ranks meet."""
-        self.ledger.arrive()
-        numbers = [torch.zeros(1, dtype=torch.int64) for _ in range(self.world_size)]
-        dist.all_gather(numbers, torch.tensor([number]), group=self.control)
-        self.ledger.leave()
-        said = [int(each) for each in numbers]
-        if _FAILED in said:
-            raise RankFailed
-        return said
+            self.gather_numbers(_FAILED)
 
     def mesh(self, layout: Layout) -> DeviceMesh:
         """Groups named `cfg`, `ring`, `ulysses`, `tp`, and `sp` for ring x ulysses flattened.
