@@ -17,6 +17,7 @@ from pipeline.gang.protocol import Progress
 from pipeline.generator import DiffGenerator, GenerationError, Output
 from pipeline.limits import RequestError
 from pipeline.options import EngineOptions
+from pipeline.outputs import check_ending
 
 DENOISING_SHARE = 0.9
 """Of an output's progress; decoding has the rest."""
@@ -44,6 +45,8 @@ def run_generate(
     """
     began = time.monotonic()
     try:
+        if save_output:
+            check_ending(output_path)
         with shown_progress() as shown:
             shown("loading the model")
             with DiffGenerator(options) as generator:

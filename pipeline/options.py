@@ -92,6 +92,17 @@ class EngineOptions(BaseModel):
             )
         return self
 
+    @model_validator(mode="after")
+    def _degrees_fit(self) -> Self:
+        """What contradicts itself is refused before anybody looks for devices."""
+        if self.num_gpus is not None:
+            self.layout(num_gpus=self.num_gpus)
+        elif self.sp_degree is not None:
+            Layout.plan(
+                self.sp_degree, ulysses_degree=self.ulysses_degree, ring_degree=self.ring_degree
+            )
+        return self
+
     def layout(self, *, num_gpus: int, heads: int | None = None) -> Layout:
         """The layout that these options ask for on `num_gpus` devices.
 

@@ -30,6 +30,25 @@ def in_format_of(output_path: str | Path, request: Request) -> Request:
     return request.model_copy(update={"output_format": kind})
 
 
+def check_ending(output_path: str | Path) -> None:
+    """Refuse a file of a kind that is never written, whatever the model makes.
+
+    Raises:
+        RequestError: naming the endings that are.
+    """
+    target = Path(output_path).expanduser()
+    suffix = target.suffix.lower()
+    known = (".mp4", *IMAGE_FORMATS)
+    if suffix in known or not _OF_FILE.fullmatch(suffix) or target.is_dir():
+        return
+    raise RequestError(
+        "output_path",
+        str(target),
+        f"must end in one of {', '.join(known)} or be a folder, which with such an ending has to be "
+        "there already",
+    )
+
+
 def plan_paths(output_path: str | Path, requests: Sequence[Request]) -> list[Path]:
     """One path a request, in order, no two alike.
 
@@ -40,6 +59,7 @@ def plan_paths(output_path: str | Path, requests: Sequence[Request]) -> list[Pat
     Raises:
         RequestError: a suffix that does not fit what is generated.
     """
+    check_ending(output_path)
     target = Path(output_path).expanduser()
     suffix = target.suffix.lower()
     if target.is_dir() or not _OF_FILE.fullmatch(suffix):
@@ -48,10 +68,9 @@ def plan_paths(output_path: str | Path, requests: Sequence[Request]) -> list[Pat
     else:
         for request in requests:
             if suffix != request.suffix and (suffix, request.suffix) != (".jpeg", ".jpg"):
-                allowed = f"must end in {request.suffix} or be a folder"
-                if suffix not in (".mp4", *IMAGE_FORMATS):
-                    allowed += ", which with such an ending has to be there already"
-                raise RequestError("output_path", str(target), allowed)
+                raise RequestError(
+                    "output_path", str(target), f"must end in {request.suffix} or be a folder"
+                )
         stems = [target.with_suffix("")] * len(requests)
         suffixes = [target.suffix] * len(requests)
     paths = []

@@ -115,6 +115,22 @@ def test_a_value_outside_the_models_limits_is_refused(
         )
 
 
+def test_a_file_of_a_kind_that_is_never_written_is_refused_before_the_model_is_loaded(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    loaded = MagicMock()
+    monkeypatch.setattr("ops.generate.DiffGenerator", loaded)
+    with pytest.raises(Refused, match=r"^output_path must end in one of \.mp4, .*, got 'x\.avi'$"):
+        run_generate(
+            EngineOptions(model_path="m"),
+            ["a cat"],
+            save_output=True,
+            output_path=Path("x.avi"),
+            num_outputs=1,
+        )
+    loaded.assert_not_called()
+
+
 def test_several_outputs_add_up_to_one_progress() -> None:
     shown: list[tuple[str, float]] = []
 

@@ -132,6 +132,10 @@ def test_sharded_weights_arrive() -> None:
         (("--hsdp-shard-dim", "4"), "give both"),
         (("--use-fsdp-inference", "--dit-cpu-offload"), "exclude each other"),
         (("--use-fsdp-inference", "--step-cache"), "exclude each other"),
+        (("--sp-degree", "2", "--ulysses-degree", "4"), "ulysses 4 does not divide .* degree 2"),
+        (("--sp-degree", "4", "--ulysses-degree", "2", "--ring-degree", "1"), "ulysses 2 x ring 1"),
+        (("--num-gpus", "4", "--sp-degree", "2"), "sp_degree 2 does not fit: num_gpus 4"),
+        (("--num-gpus", "3", "--enable-cfg-parallel"), "even number of devices"),
     ],
 )
 def test_options_that_contradict_each_other_are_refused(

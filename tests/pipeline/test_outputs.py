@@ -67,7 +67,8 @@ def test_a_suffix_that_does_not_fit_is_refused() -> None:
 @pytest.mark.parametrize("suffix", [".avi", ".MOV", ".mkv", ".gif", ".mp4a", ".webm", ".mpeg"])
 def test_a_file_of_a_kind_that_is_not_written_is_refused_and_made_no_folder(suffix: str) -> None:
     with pytest.raises(
-        RequestError, match=r"^output_path must end in \.mp4 or be a folder, which "
+        RequestError,
+        match=r"^output_path must end in one of \.mp4, .*\.webp or be a folder, which ",
     ):
         plan_paths(f"clip{suffix}", [request()])
 
