@@ -72,11 +72,6 @@ class Engine:
         """
         attention = choose(options.attention_backend, ranks.platform, ranks.device, layout)
         model = models.load(options, layout, ranks)
-        if layout.cfg > 1 and model.card.max_guidance_scale <= 1:
-            raise ValueError(
-                f"{model.card.name} is not guided: a step has one branch, which enable_cfg_parallel "
-                f"cannot split; try --ulysses-degree {layout.cfg * layout.ulysses} in its place"
-            )
         profiler = Profiler(options.profile, ranks)
         return cls(model, ranks, attention, profiler, options=options, layout=layout)
 

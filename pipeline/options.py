@@ -7,10 +7,13 @@ from typing import Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from pipeline.layout import Layout
+from pipeline.outline import Outline
 from pipeline.request import Workload
 
 Device = Literal["xpu", "cuda", "cpu"]
 DType = Literal["bfloat16", "float16", "float32"]
+
+_UNKNOWN = Outline()
 
 
 class EngineOptions(BaseModel):
@@ -103,12 +106,17 @@ class EngineOptions(BaseModel):
             )
         return self
 
-    def layout(self, *, num_gpus: int, heads: int | None = None) -> Layout:
+    def layout(self, *, num_gpus: int, model: Outline = _UNKNOWN) -> Layout:
         """The layout that these options ask for on `num_gpus` devices.
 
         Raises:
-            ValueError: degrees that do not fit, with the numbers.
+            ValueError: degrees that do not fit, with the numbers, or not this model.
         """
+        if self.enable_cfg_parallel and not model.guided:
+            raise ValueError(
+                f"{self.name} is not guided: a step has one branch, which enable_cfg_parallel cannot "
+                "split; without it the ranks share the sequence"
+            )
         layout = Layout.plan(
             num_gpus,
             dp_size=self.dp_size,
@@ -117,7 +125,7 @@ class EngineOptions(BaseModel):
             ring_degree=self.ring_degree,
             tp_size=self.tp_size,
             enable_cfg_parallel=self.enable_cfg_parallel,
-            heads=heads,
+            heads=model.heads,
         )
         if self.use_fsdp_inference and layout.tp > 1:
             raise ValueError(

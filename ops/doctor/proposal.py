@@ -15,6 +15,7 @@ from ops.doctor.host import GIB
 from ops.doctor.hub import configs_of, parameters_of
 from ops.doctor.size import Size
 from pipeline.layout import Layout
+from pipeline.outline import Outline
 
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 
@@ -73,7 +74,7 @@ class Architecture:
         return cls(
             name=str(index.get("_class_name", directory.name)),
             heads=heads,
-            guided=not index.get("is_distilled", False),
+            guided=Outline.read(str(directory)).guided,
             parameters={name: count for name, count in counts.items() if count},
             tokens=size.tokens(directory, transformer),
         )
@@ -112,7 +113,7 @@ def choose(model: Architecture, num_gpus: int) -> tuple[Layout, list[str]]:
     if cfg == 2:
         reasons.append("cfg 2: the two branches of a step need one exchange")
     elif not model.guided:
-        reasons.append("cfg 1: the model is distilled, a step has one branch")
+        reasons.append("cfg 1: the model is not guided, a step has one branch")
     elif num_gpus > 1:
         reasons.append(f"cfg 1: {num_gpus} devices do not halve")
     if ulysses > 1:

@@ -10,9 +10,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from pipeline.gang.gang import GangError
-from pipeline.heads import heads_of
 from pipeline.layout import Layout
 from pipeline.options import EngineOptions
+from pipeline.outline import Outline
 
 
 def probe(options: EngineOptions) -> dict[str, Any]:
@@ -40,19 +40,19 @@ def probe(options: EngineOptions) -> dict[str, Any]:
 def plan(options: EngineOptions, found: Mapping[str, Any]) -> Layout:
     """The layout of these options on the devices found; `num_gpus` omitted: 1, on CPU 2.
 
-    The heads of a hub id are not known here, so its ranks may split sp otherwise (see `undecided`).
+    Nothing is known here of a hub id, so its ranks may split sp otherwise (see `undecided`), or refuse.
 
     Raises:
-        ValueError: degrees that do not fit, with the numbers.
+        ValueError: degrees that do not fit, with the numbers, or not this model.
     """
     num_gpus = options.num_gpus or (2 if found["device"] == "cpu" else 1)
-    return options.layout(num_gpus=num_gpus, heads=heads_of(options.model_path))
+    return options.layout(num_gpus=num_gpus, model=Outline.read(options.model_path))
 
 
 def undecided(options: EngineOptions, layout: Layout) -> bool:
     """Whether only the model, not read yet, says how `layout` splits sp into ring and ulysses."""
     asked = options.ulysses_degree or options.ring_degree
-    return layout.sp > 1 and not asked and heads_of(options.model_path) is None
+    return layout.sp > 1 and not asked and Outline.read(options.model_path).heads is None
 
 
 def gang_envs(

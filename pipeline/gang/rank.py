@@ -107,8 +107,8 @@ def _serve(place: argparse.Namespace, outbox: Outbox) -> None:
     shared = ranks.broadcast_text(None if init is None else init.model_dump_json())
     init = Init.model_validate_json(shared)
     try:
-        heads = models.heads(init.options.model_path)
-        layout = init.options.layout(num_gpus=init.num_gpus, heads=heads)
+        outline = models.outline(init.options.model_path)
+        layout = init.options.layout(num_gpus=init.num_gpus, model=outline)
         engine = Engine.load(init.options, layout, ranks)
     except ValueError as error:
         raise Unservable(first_line(error)) from error

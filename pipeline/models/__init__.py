@@ -10,6 +10,7 @@ import importlib
 import pkgutil
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 from diffusers import DiffusionPipeline, ModelMixin
 from huggingface_hub.errors import (
@@ -18,13 +19,13 @@ from huggingface_hub.errors import (
     RepositoryNotFoundError,
 )
 
-from pipeline.heads import heads_of
 from pipeline.layout import Layout
 from pipeline.models.model import Load, Model
 from pipeline.options import EngineOptions
+from pipeline.outline import Outline
 from pipeline.parallel.ranks import Ranks
 
-__all__ = ["Model", "heads", "load"]
+__all__ = ["Model", "load", "outline"]
 
 _SHARED = ("card", "model")
 
@@ -37,7 +38,7 @@ def load(options: EngineOptions, layout: Layout, ranks: Ranks) -> Model:
         OSError: the hub does not answer.
     """
     path = options.model_path
-    name = _class_name(path)
+    name = str(_index(path).get("_class_name"))
     for family in _families():
         if name.lower().startswith(family) and name in (module := _import(family)).PIPELINES:
             load_family: Load = module.load
@@ -46,24 +47,21 @@ def load(options: EngineOptions, layout: Layout, ranks: Ranks) -> Model:
     raise ValueError(f"{path} is a {name}; families that can be served: {known}")
 
 
-def heads(path: str) -> int | None:
-    """Attention heads of the model's transformer; None: its config does not say.
+def outline(path: str) -> Outline:
+    """What a layout must know of the model, from its configs.
 
     Raises:
         ValueError: no such model.
         OSError: the hub does not answer.
     """
-    _class_name(path)
+    index = _index(path)
     if Path(path).is_dir():
-        return heads_of(path)
-    found: int | None = ModelMixin.load_config(path, subfolder="transformer").get(
-        "num_attention_heads"
-    )
-    return found
+        return Outline.read(path)
+    return Outline.of(index, ModelMixin.load_config(path, subfolder="transformer"), card={})
 
 
-def _class_name(path: str) -> str:
-    """The pipeline class that the model's index names."""
+def _index(path: str) -> dict[str, Any]:
+    """The model's `model_index.json`: pipeline class, components."""
     if Path(path).is_absolute() and not Path(path, "model_index.json").is_file():
         raise ValueError(f"{path} is no Diffusers directory: it has no model_index.json")
     if not Path(path).is_dir() and path.count("/") != 1:
@@ -71,7 +69,7 @@ def _class_name(path: str) -> str:
             f"there is no directory {path} here, and no hub id is like that: owner/name"
         )
     try:
-        index = DiffusionPipeline.load_config(path)
+        index: dict[str, Any] = DiffusionPipeline.load_config(path)
     except OSError as error:
         if Path(path).is_dir():
             raise ValueError(f"cannot read model_index.json of {path}: {error}") from error
@@ -79,7 +77,7 @@ def _class_name(path: str) -> str:
         if _is_missing(error.__context__):
             raise ValueError(f"{here} the hub has no such model: {error}") from error
         raise OSError(f"{here} the hub does not answer: {error.__context__ or error}") from error
-    return str(index.get("_class_name"))
+    return index
 
 
 def _is_missing(error: BaseException | None) -> bool:

@@ -10,6 +10,7 @@ import pytest
 from ops.bench import gpu
 from ops.bench.gpu import ROWS, Row, Seen
 from pipeline.options import EngineOptions
+from pipeline.outline import Outline
 from pipeline.request import Params
 
 
@@ -18,7 +19,7 @@ from pipeline.request import Params
 )
 def test_every_row_can_be_asked_for(row: Row, gpus: int) -> None:
     options = EngineOptions.model_validate({"model_path": "m", **row.options})
-    layout = options.layout(num_gpus=gpus, heads=12)
+    layout = options.layout(num_gpus=gpus, model=Outline(heads=12))
     assert layout.gang_size == gpus
     Params.model_validate({"prompt": "p", **row.request})
 

@@ -175,7 +175,7 @@ def alone(rank_pools: Pools, place: Place) -> Alone:
 
 
 UNGUIDED = ("flux2-distilled-t2i", "flux2-distilled-i2i")
-"""There is no second branch to put on other ranks: `test_models` sees that refused."""
+"""There is no second branch to put on other ranks: `test_outline` sees that refused."""
 
 
 @pytest.mark.parametrize(

@@ -156,27 +156,6 @@ def test_flux2s_card_refuses_the_references_that_diffusers_refuses(
     assert rank_pools(1).one(edges, tiny_families / "flux2_base") == [True, False, False]
 
 
-@pytest.mark.parametrize(
-    ("name", "layout", "words"),
-    [
-        (
-            "flux2_distilled",
-            Layout(cfg=2),
-            "flux2_distilled is not guided: a step has one branch, ",
-        ),
-        ("flux2_distilled", Layout(ulysses=2), ""),
-        ("flux2_base", Layout(cfg=2), ""),
-    ],
-)
-def test_cfg_parallel_of_a_model_without_guidance_is_refused_with_what_would_serve(
-    rank_pools: Pools, tiny_families: Path, name: str, layout: Layout, words: str
-) -> None:
-    for said in rank_pools(2).run(refusal, tiny_families / name, layout):
-        assert said.startswith(words)
-        assert said.endswith("; try --ulysses-degree 2 in its place" if words else "")
-        assert bool(said) == bool(words)
-
-
 FAMILY = """
 from pathlib import Path
 
