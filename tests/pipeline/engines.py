@@ -95,7 +95,7 @@ def latent_of(
     with torch.no_grad():
         for stage in engine.model.stages[:-1]:
             stage.run(state, Steps(Recorder(), ranks))
-    array: NDArray[np.float32] = state.latent.numpy()
+    array: NDArray[np.float32] = state.latent.cpu().numpy()
     return array
 
 
