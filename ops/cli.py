@@ -194,10 +194,19 @@ def doctor(
     model_path: Annotated[
         str | None, typer.Option(help="Propose a layout for this Diffusers directory or hub id.")
     ] = None,
-    width: Annotated[int, typer.Option(min=1, help="Pixels, for the layout.")] = 832,
-    height: Annotated[int, typer.Option(min=1, help="Pixels, for the layout.")] = 480,
+    width: Annotated[
+        int | None,
+        typer.Option(min=1, help="Pixels, for the layout. Omitted: card.json's, or 832."),
+    ] = None,
+    height: Annotated[
+        int | None,
+        typer.Option(min=1, help="Pixels, for the layout. Omitted: card.json's, or 480."),
+    ] = None,
     num_frames: Annotated[
-        int | None, typer.Option(min=1, help="Frames, for the layout. Omitted: 81; of an image, 1.")
+        int | None,
+        typer.Option(
+            min=1, help="Frames, for the layout. Omitted: card.json's, or 81; of an image, 1."
+        ),
     ] = None,
     log: Annotated[Path | None, typer.Option(help="Find known problems in this log.")] = None,
     timeout: Annotated[float, typer.Option(min=1, help="Seconds for each exchange.")] = 30.0,

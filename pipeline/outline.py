@@ -37,13 +37,14 @@ class Outline:
         """Of a Diffusers directory; of anything else nothing is known here."""
         directory = Path(model_path)
         return cls.of(
-            _read(directory / "model_index.json"),
-            _read(directory / "transformer" / "config.json"),
-            _read(directory / "card.json"),
+            read_config(directory / "model_index.json"),
+            read_config(directory / "transformer" / "config.json"),
+            read_config(directory / "card.json"),
         )
 
 
-def _read(file: Path) -> Mapping[str, Any]:
+def read_config(file: Path) -> Mapping[str, Any]:
+    """A JSON object; empty where there is none that can be read."""
     try:
         content = json.loads(file.read_text())
     except (OSError, ValueError):

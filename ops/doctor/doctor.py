@@ -32,10 +32,9 @@ class Questions:
     """Ranks to try exchanges between, and to lay a model out for; None: all devices, on CPU 2."""
     model_path: str | None = None
     """A Diffusers directory or hub id."""
-    width: int = 832
-    height: int = 480
+    width: int | None = None
+    height: int | None = None
     num_frames: int | None = None
-    """Omitted: 81, of an image model 1."""
     log: Path | None = None
     timeout_s: float = 30.0
 

@@ -3,24 +3,26 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pipeline import reach
 from pipeline.limits import RequestError
+from pipeline.outline import read_config
 
-VIDEO_FRAMES = 81
-"""Of a video when nobody says."""
+_DEFAULTS = {"width": 832, "height": 480, "num_frames": 81}
 
 
 @dataclass(frozen=True)
 class Size:
-    """What is to be made."""
+    """What is to be made; None: as the directory's own card.json has it, or 832x480, or 81 frames."""
 
-    width: int
-    height: int
+    width: int | None = None
+    height: int | None = None
     num_frames: int | None = None
-    """None: `VIDEO_FRAMES`, of an image model 1."""
+    """Of an image model 1."""
 
     def tokens(self, directory: Path, transformer: dict[str, Any]) -> int | None:
         """Length of the sequence; None where the model tells no geometry.
@@ -36,31 +38,54 @@ class Size:
         if not file.exists():
             return None
         vae: dict[str, Any] = json.loads(file.read_text())
-        patch: list[int] | int | None = transformer.get("patch_size")
-        if isinstance(patch, list):
-            return self._of_video(vae, patch)
+        card = read_config(directory / "card.json")
+        own = {field: value for field, value in card.items() if isinstance(value, int)}
+        if isinstance(transformer.get("patch_size"), list):
+            return self._of_video(vae, transformer, own)
         if "block_out_channels" in vae:
-            return self._of_image(vae)
+            return self._of_image(vae, own)
         return None
 
-    def _of_video(self, vae: dict[str, Any], patch: list[int]) -> int:
+    def _of_video(
+        self, vae: dict[str, Any], transformer: dict[str, Any], own: Mapping[str, int]
+    ) -> int:
+        patch: list[int] = transformer["patch_size"]
         time: int = vae.get("scale_factor_temporal", 4)
         space: int = vae.get("scale_factor_spatial", 8)
-        rows = _share("height", self.height, space * patch[1])
-        columns = _share("width", self.width, space * patch[2])
-        frames = VIDEO_FRAMES if self.num_frames is None else self.num_frames
+        most = reach.wan(
+            rotary=transformer.get("rope_max_seq_len", 1024),
+            patch_time=patch[0],
+            size_multiple=space * patch[1],
+            frame_step=time,
+        )
+        card = {**_DEFAULTS, **most, **own}
+        rows = _share("height", self._given("height", card), space * patch[1])
+        columns = _share("width", self._given("width", card), space * patch[2])
+        frames = self._given("num_frames", card)
         if frames < 1 or (frames - 1) % time:
             below = max(1, frames - (frames - 1) % time)
             near = f"{below} or {below + time}"
             raise RequestError("num_frames", frames, f"must be {time}k+1, such as {near}")
         return ((frames - 1) // time + 1) // patch[0] * rows * columns
 
-    def _of_image(self, vae: dict[str, Any]) -> int:
+    def _of_image(self, vae: dict[str, Any], own: Mapping[str, int]) -> int:
         """Latent pixels, patched two by two as FLUX.2 has it."""
         pixels: int = 2 ** len(vae["block_out_channels"])
         if self.num_frames not in (None, 1):
             raise RequestError("num_frames", self.num_frames, "must be 1: the model makes images")
-        return _share("height", self.height, pixels) * _share("width", self.width, pixels)
+        card = {**_DEFAULTS, **reach.FLUX2, **own}
+        rows, columns = (
+            _share(field, self._given(field, card), pixels) for field in ("height", "width")
+        )
+        return rows * columns
+
+    def _given(self, field: str, card: Mapping[str, int]) -> int:
+        """The value, or the card's, held against the card's limit."""
+        asked: int | None = getattr(self, field)
+        value, most = card[field] if asked is None else asked, card[f"max_{field}"]
+        if value > most:
+            raise RequestError(field, value, f"must be at most {most}")
+        return value
 
 
 def _share(field: str, value: int, multiple: int) -> int:

@@ -17,7 +17,7 @@ from diffusers.utils import logging as diffusers_logging
 from PIL.Image import Image
 from transformers.utils import logging as transformers_logging
 
-from pipeline import switches
+from pipeline import reach, switches
 from pipeline.layout import Layout
 from pipeline.models.card import make_card
 from pipeline.models.flux2_decoding import decoder
@@ -110,7 +110,7 @@ class Geometry:
 
 
 def card_defaults(pipe: Any, geometry: Geometry) -> dict[str, Any]:
-    """The authors' own defaults; up to 4 megapixels and four references."""
+    """The authors' own defaults; up to four references."""
     distilled = pipe.config.is_distilled
     return {
         "family": "flux2",
@@ -123,9 +123,7 @@ def card_defaults(pipe: Any, geometry: Geometry) -> dict[str, Any]:
         "guidance_scale": 1.0 if distilled else 4.0,
         # A distilled model has no guidance to scale: another value is refused, not ignored.
         "max_guidance_scale": 1.0 if distilled else 20.0,
-        "max_width": 2048,
-        "max_height": 2048,
-        "max_num_frames": 1,
+        **reach.FLUX2,
         "max_images": 4,
         # What diffusers' image processor takes.
         "min_image_side": 64,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from pipeline import reach
 from pipeline.request import Request
 
 
@@ -44,14 +45,9 @@ class Geometry:
 
 
 def card_defaults(pipe: Any, geometry: Geometry) -> dict[str, Any]:
-    """What the authors' own configs say of this Wan; limits as far as rotary table and sense reach.
-
-    161 frames are 10 s at 16 frames a second.
-    """
+    """What the authors' own configs say of this Wan."""
     config = pipe.transformer.config
     size_multiple = geometry.vae_space * geometry.patch[1]
-    longest = geometry.vae_time * (config.rope_max_seq_len * geometry.patch[0] - 1) + 1
-    widest = min(1280, config.rope_max_seq_len * size_multiple)
     return {
         "family": "wan",
         "width": 832,
@@ -59,9 +55,12 @@ def card_defaults(pipe: Any, geometry: Geometry) -> dict[str, Any]:
         "num_frames": 81,
         "fps": 16,
         "guidance_scale": 5.0,
-        "max_width": widest,
-        "max_height": widest,
-        "max_num_frames": min(161, longest),
+        **reach.wan(
+            rotary=config.rope_max_seq_len,
+            patch_time=geometry.patch[0],
+            size_multiple=size_multiple,
+            frame_step=geometry.vae_time,
+        ),
         "size_multiple": size_multiple,
         "frame_step": geometry.vae_time,
         **_of_variant(

@@ -45,7 +45,7 @@ def test_a_device_that_is_not_there_is_a_problem_with_a_fix() -> None:
 def test_a_backend_and_a_size_that_cannot_be_are_problems_with_their_own_fix(
     tiny_wan: Path,
 ) -> None:
-    model = ("--model-path", str(tiny_wan), "--width", "850")
+    model = ("--model-path", str(tiny_wan), "--width", "72")
     done = doctor("--device", "cpu", *model, TORCH_DISTRIBUTED_BACKEND="xccl")
     assert done.returncode == 1
     problems = done.stdout.split("PROBLEM ")[1:]
@@ -54,7 +54,7 @@ def test_a_backend_and_a_size_that_cannot_be_are_problems_with_their_own_fix(
     assert "MASTER_ADDR" not in backend
     (size,) = [one for one in problems if one.startswith("layout: ")]
     assert size.splitlines()[:2] == [
-        "layout: width must be a multiple of 16, such as 848 or 864, got 850",
+        "layout: width must be a multiple of 16, such as 64 or 80, got 72",
         "          > another --width",
     ]
 

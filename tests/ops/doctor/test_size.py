@@ -53,6 +53,46 @@ def test_what_the_model_cannot_make_is_refused_not_rounded(
     assert str(refused.value) == words
 
 
+@pytest.mark.parametrize(
+    ("size", "words"),
+    [
+        (Size(99200, 480), "width must be at most 1280, got 99200"),
+        (Size(832, 1296), "height must be at most 1280, got 1296"),
+        (Size(832, 480, 100001), "num_frames must be at most 161, got 100001"),
+    ],
+)
+def test_more_than_the_family_makes_is_refused_with_its_limit(
+    tmp_path: Path, size: Size, words: str
+) -> None:
+    with pytest.raises(RequestError) as refused:
+        size.tokens(model(tmp_path), WAN)
+    assert str(refused.value) == words
+
+
+def test_a_short_rotary_table_reaches_less_far(tmp_path: Path) -> None:
+    short = {**WAN, "rope_max_seq_len": 20}
+    with pytest.raises(RequestError, match=r"^width must be at most 320, got 832$"):
+        Size(832, 320).tokens(model(tmp_path), short)
+    with pytest.raises(RequestError, match=r"^num_frames must be at most 77, got 81$"):
+        Size(320, 320).tokens(tmp_path, short)
+
+
+def test_an_image_model_has_the_limits_of_its_own(tmp_path: Path) -> None:
+    folder = model(tmp_path, block_out_channels=[128, 256, 512, 512])
+    assert Size(2048, 2048).tokens(folder, FLUX) == 128 * 128
+    with pytest.raises(RequestError, match=r"^height must be at most 2048, got 100000$"):
+        Size(1024, 100000).tokens(folder, FLUX)
+
+
+def test_the_directorys_own_card_sets_limits_and_what_is_omitted(tmp_path: Path) -> None:
+    sizes = {"width": 64, "height": 96, "num_frames": 9, "max_width": 2560}
+    (tmp_path / "card.json").write_text(json.dumps({**sizes, "name": "own", "max_height": "high"}))
+    assert Size().tokens(model(tmp_path), WAN) == 3 * 6 * 4
+    assert Size(2560, 1280).tokens(tmp_path, WAN) == 3 * 80 * 160
+    with pytest.raises(RequestError, match="width must be at most 2560, got 2576"):
+        Size(2576, 480).tokens(tmp_path, WAN)
+
+
 def test_a_model_that_tells_no_geometry_has_none(tmp_path: Path) -> None:
     assert Size(850, 480).tokens(tmp_path, WAN) is None
     assert Size(850, 480).tokens(model(tmp_path), {}) is None
