@@ -46,6 +46,28 @@ def test_compiled_blocks_drift_by_rounding_only(
     assert np.abs(eager.astype(int) - compiled).max() <= 1
 
 
+def shared_latent(
+    ranks: Ranks, model: Path, layout: Layout, compiled: bool
+) -> tuple[NDArray[np.float32], int]:
+    """This rank's clean latent, and how many graphs it compiled for it."""
+    from torch._dynamo.utils import counters
+
+    counters.clear()
+    latent = engines.latent_with(ranks, model, layout, {"enable_torch_compile": compiled})
+    return latent, counters["stats"]["unique_graphs"]
+
+
+@pytest.mark.parametrize("layout", [Layout(ulysses=2), Layout(ring=2)], ids=str)
+def test_compiled_blocks_may_exchange_tensors_within(
+    rank_pools: Pools, tiny_wan: Path, layout: Layout
+) -> None:
+    """No further from one eager rank than compiling alone takes it (docs/TUNING.md: 1.0e-5 of 4.0)."""
+    alone: NDArray[np.float32] = rank_pools(1).one(engines.latent_with, tiny_wan, Layout(), {})
+    for latent, graphs in rank_pools(2).run(shared_latent, tiny_wan, layout, True):
+        assert graphs > 0
+        np.testing.assert_allclose(latent, alone, rtol=0, atol=2e-5)
+
+
 def frames_offloaded(
     ranks: Ranks, model: Path, folder: Path, compiled: bool
 ) -> tuple[NDArray[np.uint8], int]:

@@ -76,6 +76,27 @@ def test_blocks_of_several_dtypes_are_sharded(rank_pools: Pools, tiny_wan: Path)
         np.testing.assert_array_equal(latent, whole)
 
 
+def opened(ranks: Ranks, shard_dim: int | None) -> tuple[set[str], set[str]]:
+    """The groups that share weights, and those over which something was exchanged as they were made."""
+    from pipeline.parallel import collectives
+    from pipeline.parallel.sharding import shard_mesh
+
+    exchange = mock.Mock(wraps=collectives.all_to_all)
+    with mock.patch.object(collectives, "all_to_all", exchange):
+        mesh = shard_mesh(ranks, shard_dim)
+    made: set[str] = {group.group_name for group in mesh.get_all_groups()}
+    return made, {call.args[-1].group_name for call in exchange.call_args_list}
+
+
+@pytest.mark.parametrize(("shard_dim", "groups"), [(None, 1), (2, 2)])
+def test_the_groups_that_share_weights_are_opened_when_they_are_made(
+    rank_pools: Pools, shard_dim: int | None, groups: int
+) -> None:
+    for made, exchanged in rank_pools(4).run(opened, shard_dim):
+        assert exchanged == made
+        assert len(made) == groups
+
+
 @pytest.mark.parametrize(
     ("options", "words"),
     [
