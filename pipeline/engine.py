@@ -34,7 +34,7 @@ from pipeline.stages.state import State
 
 __all__ = ["Cancelled", "Control", "Engine", "NotFinite", "OutputError", "RankFailed"]
 
-ONE_BRANCH = (
+_ONE_BRANCH = (
     "enable_cfg_parallel: a request whose guidance_scale is 1 or less has one branch a step, which both "
     "halves of the gang compute"
 )
@@ -57,7 +57,7 @@ class Engine:
         self.model = model
         self.card = model.card
         self.dtype = model.dtype
-        self.fallbacks = (*model.fallbacks, *[ONE_BRANCH] * (layout.cfg > 1))
+        self.fallbacks = (*model.fallbacks, *[_ONE_BRANCH] * (layout.cfg > 1))
         self.origin = origin_of(options, layout, ranks, attention, model.dtype)
         self._ranks = ranks
         self._attention = attention
