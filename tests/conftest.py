@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 pytest_plugins = [
+    "tests.fixtures.gangs",
     "tests.fixtures.ranks",
     "tests.fixtures.redis",
     "tests.fixtures.s3",

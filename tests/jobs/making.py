@@ -6,12 +6,26 @@ import time
 from typing import Any
 
 from jobs.record import Artifact, Job, Usage, new_id
+from jobs.relay.board import Board
 from jobs.settings import Settings
 from jobs.store import JobStore
 from jobs.workers import Device, WorkerInfo, Workers
 from tests.fixtures.asked import CARD, request
 
-__all__ = ["CARD", "artifact", "claim", "job", "request", "settings", "usage", "worker"]
+__all__ = [
+    "CARD",
+    "artifact",
+    "claim",
+    "claimed",
+    "job",
+    "queued_count",
+    "released",
+    "request",
+    "settings",
+    "sweeps",
+    "usage",
+    "worker",
+]
 
 
 def settings(redis_url: str, **more: Any) -> Settings:
@@ -47,6 +61,27 @@ def claim(store: JobStore, job_id: str, release: int, worker_id: str = "w1") -> 
     """As a worker does whose gang is ready: announced no longer ago than its last beat."""
     Workers(store).announce(worker(worker_id))
     return store.claim(job_id, release, worker_id)
+
+
+def released(store: JobStore, board: Board, **changes: Any) -> tuple[str, int]:
+    submitted = store.submit(job(**changes))
+    (release,) = [r for r in board.release("tiny", 99) if r.job_id == submitted.id]
+    return submitted.id, release.number
+
+
+def claimed(store: JobStore, board: Board, worker_id: str = "w1", **changes: Any) -> Job:
+    job_id, number = released(store, board, **changes)
+    running = claim(store, job_id, number, worker_id)
+    assert running is not None
+    return running
+
+
+def queued_count(store: JobStore) -> int:
+    return int(store.redis.get("t:queued") or 0)
+
+
+def sweeps(store: JobStore) -> set[str]:
+    return set(store.redis.zrange("t:sweep", 0, -1))  # type: ignore[arg-type]
 
 
 def artifact(job_id: str, fence: str) -> Artifact:
