@@ -2,6 +2,10 @@
 
 Flow: spawn -> the watcher turns lines from the ranks into messages in `inbox` -> the first rank
 that dies takes the others with it (a gang with a hole only hangs) -> one last `Death` in `inbox`.
+
+A rank that is killed closes its sockets, on which the others give up and leave, before it can be seen
+to be dead: with gigabytes on a GPU that takes a second. So when one leaves, the others are given
+`_LEAVING_S` to leave or to turn out killed.
 """
 
 from __future__ import annotations
@@ -14,7 +18,6 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,7 +27,7 @@ from pipeline.options import Device
 
 _LIBRARIES = {"debug": "info", "warning": "error", "error": "critical"}
 """What transformers and diffusers may say at our log level; else warnings."""
-_LOOK_S = 0.01
+_LEAVING_S = 5.0
 
 
 @dataclass(frozen=True)
@@ -47,6 +50,8 @@ class RankProcesses:
         self._ended = threading.Event()
         self._leaving = False
         self._reason = ""
+        self._casualty: str | None = None
+        self._killed = False
         self._lock = threading.Lock()
         """Held while signalling or reaping: a pid that is reaped may be another's a moment later."""
         self._writing = threading.Lock()
@@ -108,30 +113,12 @@ class RankProcesses:
         self._signal_all()
 
     def casualty(self, timeout_s: float) -> str | None:
-        """A rank that a signal has ended, in words: what the others then say is only an echo.
+        """A rank that somebody else's signal has ended, in words, once all are gone.
 
-        A dying process closes its sockets, of which the others die in turn, before it is seen to be
-        dead: so one that has ended is waited for.
+        What the others then say is only an echo.
         """
-        ends = time.monotonic() + timeout_s
-        while True:
-            codes = [self._code(process) for process in self._processes]
-            for rank, code in enumerate(codes):
-                if code is not None and code < 0:
-                    return describe(rank, code)
-            if any(code is not None for code in codes) or time.monotonic() > ends:
-                return None
-            time.sleep(_LOOK_S)
-
-    def _code(self, process: subprocess.Popen[bytes]) -> int | None:
-        """How it ended, without reaping it; None: it has not."""
-        with self._lock:
-            if process.returncode is not None:
-                return process.returncode
-            end = os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
-        if end is None:
-            return None
-        return end.si_status if end.si_code == os.CLD_EXITED else -end.si_status
+        self.join(timeout_s)
+        return self._casualty
 
     def join(self, timeout_s: float) -> bool:
         """Wait until every rank is gone and reaped; False: some are still there."""
@@ -148,6 +135,7 @@ class RankProcesses:
                 os.close(fd)
 
     def _signal_all(self) -> None:
+        self._killed = True
         with self._lock:
             for process in self._processes:
                 if process.returncode is None:
@@ -164,7 +152,10 @@ class RankProcesses:
                 selector.register(pidfd, selectors.EVENT_READ, rank)
             while len(selector.get_map()) > 0:
                 # What a rank said last comes before its death.
-                ready = sorted(selector.select(), key=lambda pair: pair[0].data is not None)
+                wait_s = _LEAVING_S if self._ended.is_set() and not self._killed else None
+                ready = sorted(selector.select(wait_s), key=lambda pair: pair[0].data is not None)
+                if not ready and not self._leaving:
+                    self._signal_all()
                 for key, _ in ready:
                     if key.data is not None:
                         selector.unregister(key.fd)
@@ -194,8 +185,11 @@ class RankProcesses:
                 os.killpg(process.pid, signal.SIGKILL)
             code = process.wait()
         if not self._leaving:
-            self._reason = self._reason or describe(rank, code)
-            self._signal_all()
+            reason = describe(rank, code)
+            if code < 0 and not self._killed:
+                self._casualty = self._reason = reason
+                self._signal_all()
+            self._reason = self._reason or reason
         self._ended.set()
 
 

@@ -3,13 +3,18 @@
 It takes part, with zeros, in whatever they exchange with it until then. Each of them waits for its
 peers only in exchanges that stand in its ledger, so this ends when all have finished their step. Two
 ranks that have both failed exchange nothing with each other: neither waits.
+
+The others may be hundreds of exchanges ahead of their device, and this rank has hardly any memory: all
+that it takes part in share their memory, for what it gets is of no use. The functional collectives
+would allocate each result anew, so these are torch's other form, in place.
 """
 
 from __future__ import annotations
 
+import math
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 
 import torch
@@ -17,7 +22,6 @@ import torch.distributed as dist
 from torch._C._distributed_c10d import _resolve_process_group
 from torch.distributed import ProcessGroup
 
-from pipeline.parallel import collectives
 from pipeline.parallel.ledger import Book, Ledger, Line
 
 _LOOK_S = 0.002
@@ -43,12 +47,13 @@ def follow(ledger: Ledger, device: torch.device) -> None:
 class _Follower:
     def __init__(self, ledger: Ledger, device: torch.device) -> None:
         self._ledger = ledger
-        self._device = device
+        self._zeros = _Memory(device)
+        self._received = _Memory(device)
         own = ledger.book(ledger.rank)
         self._blind = own.unseen
         self._done = Counter(line.group for line in own.lines)
         self._groups: dict[str, ProcessGroup] = {}
-        self._waits: list[Callable[[], object]] = []
+        self._under_way: list[dist.Work] = []
 
     def look(self) -> bool:
         """Start every exchange for which the others are ready. True: there is nothing more to do."""
@@ -64,8 +69,8 @@ class _Follower:
 
     def finish(self) -> None:
         """Wait until all that was started is over. Starting never waits: see two failed ranks."""
-        for wait in self._waits:
-            wait()
+        for work in self._under_way:
+            work.wait()
 
     def _is_wanted(self, name: str, books: Mapping[int, Book]) -> bool:
         """Whether somebody waits for this rank in the group; takes part if all of it are ready."""
@@ -99,33 +104,57 @@ class _Follower:
         own = group.rank()
         sent = [0 if line is None or not line.sent else line.received[own] for line in lines]
         received = [0 if line is None or not line.sent else line.sent[own] for line in lines]
+        zeros = partial(self._zeros.tensor, getattr(torch, like.dtype))
+        room = partial(self._received.tensor, getattr(torch, like.dtype))
         match like.kind:
             case "all_to_all":
-                rows = self._zeros(like, (sum(sent), *like.shape))
-                under_way = collectives.start_all_to_all(rows, received, sent, group)
+                self._under_way += [
+                    dist.all_to_all_single(
+                        room(sum(received), *like.shape),
+                        zeros(sum(sent), *like.shape),
+                        received,
+                        sent,
+                        group=group,
+                        async_op=True,
+                    )
+                ]
             case "all_reduce":
-                under_way = collectives.start_all_reduce(self._zeros(like, like.shape), group)
+                own_part = room(*like.shape).zero_()
+                self._under_way += [dist.all_reduce(own_part, group=group, async_op=True)]
             case "all_gather":
-                under_way = collectives.start_all_gather(self._zeros(like, like.shape), group)
+                self._under_way += [
+                    dist.all_gather_into_tensor(
+                        room(group.size(), *like.shape),
+                        zeros(1, *like.shape),
+                        group=group,
+                        async_op=True,
+                    )
+                ]
             case "shift":
-                self._pass_on(like, sent, received, group)
-                return
-        self._waits.append(partial(collectives.arrived, under_way))
+                operations = [
+                    dist.P2POp(act, memory(rows), group=group, group_peer=peer)
+                    for act, memory, by_peer in (
+                        (dist.isend, zeros, sent),
+                        (dist.irecv, room, received),
+                    )
+                    for peer, rows in enumerate(by_peer)
+                    if rows
+                ]
+                self._under_way += dist.batch_isend_irecv(operations) if operations else []
 
-    def _pass_on(
-        self, like: Line, sent: Sequence[int], received: Sequence[int], group: ProcessGroup
-    ) -> None:
-        operations = [
-            dist.P2POp(act, self._zeros(like, (rows,)), group=group, group_peer=peer)
-            for act, by_peer in ((dist.isend, sent), (dist.irecv, received))
-            for peer, rows in enumerate(by_peer)
-            if rows
-        ]
-        if operations:
-            self._waits += [work.wait for work in dist.batch_isend_irecv(operations)]
 
-    def _zeros(self, like: Line, shape: Sequence[int]) -> torch.Tensor:
-        return torch.zeros(*shape, dtype=getattr(torch, like.dtype), device=self._device)
+class _Memory:
+    """Memory that every exchange under way uses at once: for zeros to send, or for what nobody reads."""
+
+    def __init__(self, device: torch.device) -> None:
+        self._bytes = torch.zeros(0, dtype=torch.uint8, device=device)
+
+    def tensor(self, dtype: torch.dtype, *shape: int) -> torch.Tensor:
+        """All of its tensors begin at the same place."""
+        size = math.prod(shape) * dtype.itemsize
+        if size > self._bytes.numel():
+            self._bytes = self._bytes.new_zeros(size)
+        return self._bytes[:size].view(dtype).view(shape)
 
 
 def _line(book: Book, group: str, number: int) -> Line | None:

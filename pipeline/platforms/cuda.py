@@ -6,6 +6,7 @@ import torch
 from typing_extensions import override
 
 from pipeline.platforms.accelerator import Accelerator
+from pipeline.platforms.platform import Platform
 
 _HOPPER = (9, 0)
 
@@ -16,6 +17,13 @@ class Cuda(Accelerator):
     kind = "cuda"
     backend = "nccl"
     visible_variable = "CUDA_VISIBLE_DEVICES"
+    no_memory_words = (
+        *Platform.no_memory_words,
+        "CUDA error: out of memory",
+        "CUBLAS_STATUS_ALLOC_FAILED",
+        "CUDNN_STATUS_ALLOC_FAILED",
+        "DEVICE_ALLOCATION_FAILED",  # cuDNN 9's
+    )
     lse_operators = (
         "_scaled_dot_product_cudnn_attention",
         "_scaled_dot_product_flash_attention",

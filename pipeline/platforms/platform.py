@@ -11,8 +11,6 @@ import torch
 
 from pipeline.options import Device
 
-_NO_HOST_MEMORY = ("DefaultCPUAllocator: can't allocate memory", "std::bad_alloc")
-
 
 class Platform(ABC):
     """One kind of device, as the ranks of a gang use it."""
@@ -26,6 +24,13 @@ class Platform(ABC):
     default_dtype: ClassVar[torch.dtype]
     lse_operators: ClassVar[tuple[str, ...]]
     """aten's attention operators that may return the log-sum-exp, the best first: for the ring."""
+    no_memory_words: ClassVar[tuple[str, ...]] = (
+        "DefaultCPUAllocator: can't allocate memory",
+        "std::bad_alloc",
+    )
+    """What a RuntimeError says for want of memory where there is no class for it: torch's host allocator,
+    C++ on its way through torch, a device's libraries.
+    """
     in_host_memory: ClassVar[bool] = False
     """The device computes in the host's own memory: nothing can be moved out of its way."""
     has_streams: ClassVar[bool] = True
@@ -105,6 +110,7 @@ class Platform(ABC):
         """Whether the device, or the host, had no memory left."""
         if isinstance(error, torch.OutOfMemoryError | MemoryError):
             return True
-        # torch's host allocator has no class of its own for it, nor has C++ on its way through torch.
         told = str(error)
-        return isinstance(error, RuntimeError) and any(words in told for words in _NO_HOST_MEMORY)
+        return isinstance(error, RuntimeError) and any(
+            words in told for words in self.no_memory_words
+        )

@@ -9,6 +9,7 @@ import torch.distributed as dist
 from typing_extensions import override
 
 from pipeline.platforms.accelerator import Accelerator
+from pipeline.platforms.platform import Platform
 
 _MPI_LAUNCHERS = ("PMI_RANK", "PMIX_RANK", "OMPI_COMM_WORLD_RANK", "MPI_LOCALRANKID")
 """What mpirun sets for the processes that it starts."""
@@ -20,6 +21,8 @@ class Xpu(Accelerator):
     kind = "xpu"
     backend = "xccl"
     visible_variable = "ZE_AFFINITY_MASK"
+    # Said of a kernel's own memory (pytorch#177714).
+    no_memory_words = (*Platform.no_memory_words, "UR_RESULT_ERROR_OUT_OF_DEVICE_MEMORY")
     # SYCL-TLA's, for the head widths that it has (64, 96, 128, 192). oneDNN's overrideable operator,
     # SDPA's default there, leaves the log-sum-exp undefined (torch 2.13).
     lse_operators = ("_scaled_dot_product_flash_attention",)

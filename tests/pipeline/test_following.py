@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from pipeline.layout import Layout
 from pipeline.parallel.following import StepLost, follow
@@ -108,6 +109,48 @@ def test_a_rank_without_memory_fails_the_item_and_not_the_gang(
             assert (f"rank {rank}: OutOfMemoryError" in failed.message) == (rank in fault.ranks)
         assert "num_frames 5 instead of 9" in failed.message
         assert as_before
+
+
+class Allocated(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Counts the bytes of all tensors that are made within it."""
+
+    bytes: int = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        made = func(*args, **(kwargs or {}))
+        if func._schema.name.rpartition("::")[2] in ("empty", "zeros", "new_zeros", "new_empty"):
+            self.bytes += made.nbytes
+        return made
+
+
+def exchange_or_follow(ranks: Ranks, times: int) -> int:
+    """Rank 1 fails at once; the other exchanges a megabyte each way so often. Bytes that rank 1 took."""
+    from pipeline.parallel import collectives
+    from pipeline.parallel.ranks import RankFailed
+
+    group = ranks.mesh(Layout(ulysses=2)).get_group("ulysses")
+    if ranks.rank == 1:
+        allocated = Allocated()  # type: ignore[no-untyped-call]
+        with allocated:
+            ranks.drop_out()
+        return allocated.bytes
+    rows = torch.ones(2, 128 * 1024)
+    with ranks.ledger.in_use():
+        for _ in range(times):
+            collectives.all_to_all(rows, [1, 1], [1, 1], group)
+            collectives.all_reduce(rows, group)
+            collectives.all_gather(rows, group)
+    with pytest.raises(RankFailed):
+        ranks.decide(0)
+    return 0
+
+
+def test_to_follow_takes_the_memory_of_one_exchange_however_many_they_are(
+    rank_pools: Pools,
+) -> None:
+    once = rank_pools(2).run(exchange_or_follow, 1)[1]
+    assert rank_pools(2).run(exchange_or_follow, 20)[1] == once
+    assert once >= 3 * 2**20, "zeros to send, and room for two ranks' gathered"
 
 
 def test_what_no_ledger_tells_of_cannot_be_followed(tmp_path: Path) -> None:

@@ -205,5 +205,15 @@ def test_running_out_of_memory_is_told_from_other_errors() -> None:
         torch.empty(2**60, dtype=torch.uint8)
     assert Cpu().is_out_of_memory(host.value)
     assert Cuda().is_out_of_memory(torch.OutOfMemoryError("CUDA out of memory"))
+    cublas = RuntimeError(
+        "CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"
+    )
+    assert Cuda().is_out_of_memory(cublas)
+    assert not Cpu().is_out_of_memory(cublas)
+    assert Xpu().is_out_of_memory(
+        RuntimeError(
+            "level_zero backend failed with error: 39 (UR_RESULT_ERROR_OUT_OF_DEVICE_MEMORY)"
+        )
+    )
     assert not Cpu().is_out_of_memory(RuntimeError("shapes do not fit"))
     assert not Cuda().is_out_of_memory(ValueError("can't allocate memory"))
