@@ -5,6 +5,7 @@ measured.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from pipeline.request import Params
 from tests.fixtures.ranks import RankPool
 
 Pools = Callable[[int], RankPool]
+Looks = list[dict[str, Any]]
 
 ONE_GANG = [row for row in ROWS if row.layout.dp == 1]
 
@@ -32,12 +34,25 @@ def look(ranks: Ranks, model: Path, folder: Path, row: Row) -> dict[str, Any]:
     return look_on(ranks, row.layout, options, Params(prompt="a fox", seed=7), folder)
 
 
+@pytest.fixture(scope="module")
+def looked(
+    rank_pools: Pools, tiny_wan: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Callable[..., Looks]:
+    """What each rank of a layout sends and holds, looked at once."""
+
+    @cache
+    def looks(layout: Layout, **options: Any) -> Looks:
+        folder = tmp_path_factory.mktemp("looks")
+        row = Row("", layout, options)
+        return rank_pools(layout.gang_size).run(look, tiny_wan, folder, row)
+
+    return looks
+
+
 @pytest.mark.parametrize("row", ONE_GANG, ids=lambda row: row.name)
-def test_bytes_sent_are_the_formulas(
-    rank_pools: Pools, tiny_wan: Path, tmp_path: Path, row: Row
-) -> None:
+def test_bytes_sent_are_the_formulas(looked: Callable[..., Looks], row: Row) -> None:
     """Within 2 %: pieces that do not divide, and weights that are padded to do so."""
-    seen = rank_pools(row.layout.gang_size).run(look, tiny_wan, tmp_path, row)
+    seen = looked(row.layout, **row.options)
     expected = sent_bytes(row.layout, seen[0]["shape"], shard_dim=row.shard_dim)
     kinds = {kind for kind, count in expected.items() if count}
     for rank in seen:
@@ -62,23 +77,20 @@ def test_bytes_sent_are_the_formulas(
     ids=str,
 )
 def test_keys_and_values_are_held_twice_while_they_pass_and_no_more(
-    rank_pools: Pools, tiny_wan: Path, tmp_path: Path, layout: Layout, share: float
+    looked: Callable[..., Looks], layout: Layout, share: float
 ) -> None:
-    (one,) = rank_pools(1).run(look, tiny_wan, tmp_path, Row("", Layout()))
-    seen = rank_pools(layout.gang_size).run(look, tiny_wan, tmp_path, Row("", layout))
-    held = [rank["key_value_bytes"] for rank in seen]
+    (one,) = looked(Layout())
+    held = [rank["key_value_bytes"] for rank in looked(layout)]
     assert held == [one["key_value_bytes"] * share] * layout.gang_size
 
 
-def test_weights_gathered_for_a_block_are_in_the_peak(
-    rank_pools: Pools, tiny_wan: Path, tmp_path: Path
-) -> None:
+def test_weights_gathered_for_a_block_are_in_the_peak(looked: Callable[..., Looks]) -> None:
     """A block's are there twice, as they came and cut up."""
     (row,) = (row for row in ONE_GANG if row.name.startswith("fsdp 2"))
-    (one,) = rank_pools(1).run(look, tiny_wan, tmp_path, Row("", Layout()))
+    (one,) = looked(Layout())
     assert one["weight_bytes"] == one["kept_weight_bytes"] == one["shape"]["all_weight_bytes"]
     layers = one["shape"]["layers"]
-    for rank in rank_pools(2).run(look, tiny_wan, tmp_path, row):
+    for rank in looked(row.layout, **row.options):
         kept = rank["kept_weight_bytes"]
         assert kept == pytest.approx(one["weight_bytes"] / 2, rel=0.02)
         assert rank["weight_bytes"] >= kept + 2 * one["weight_bytes"] / (layers + 1)

@@ -169,6 +169,7 @@ def outputs(generator: DiffGenerator, tmp_path_factory: pytest.TempPathFactory) 
     made = generator.generate(
         [combination.prompt for combination in PROMPTS],
         seed=0,
+        num_inference_steps=10,
         return_frames=True,
         output_path=tmp_path_factory.mktemp("clips"),
     )

@@ -91,8 +91,19 @@ def test_why_a_gang_cannot_start_is_said(tmp_path: Path) -> None:
 
 
 def test_options_that_can_never_be_served_are_refused(tiny_wan: Path, tmp_path: Path) -> None:
-    options = EngineOptions(model_path=str(tiny_wan), device="cpu", num_gpus=3, tp_size=3)
-    gang = Gang(options, num_gpus=3, directory=tmp_path)
+    options = EngineOptions(model_path=str(tiny_wan), device="cpu", workload_type="i2v")
+    gang = Gang(options, num_gpus=1, directory=tmp_path)
 
-    with pytest.raises(GangRefused, match="heads do not divide by tp 3"):
+    with pytest.raises(GangRefused, match="knows t2v, t2i, not i2v"):
         gang.start(START_S)
+
+
+def test_what_another_start_may_mend_is_no_refusal(tiny_wan: Path, tmp_path: Path) -> None:
+    gang = Gang(
+        EngineOptions(model_path=str(tiny_wan), device="xpu"), num_gpus=1, directory=tmp_path
+    )
+
+    with pytest.raises(GangError, match="no xpu device is there") as raised:
+        gang.start(START_S)
+
+    assert not isinstance(raised.value, GangRefused)

@@ -68,6 +68,16 @@ def test_a_card_that_cannot_be_read_is_refused_by_name(tmp_path: Path, content: 
         make_card(EngineOptions(model_path=str(tmp_path)), DEFAULTS)
 
 
+def test_weights_that_are_missing_are_named(
+    rank_pools: Pools, tiny_families: Path, tmp_path: Path
+) -> None:
+    model = tmp_path / "model"
+    shutil.copytree(tiny_families / "wan_ti2v", model)
+    (model / "vae" / "diffusion_pytorch_model.safetensors").unlink()
+    with pytest.raises(OSError, match=r"no file named diffusion_pytorch_model\..*vae"):
+        rank_pools(1).one(card, model, {})
+
+
 def refusal(ranks: Ranks, model: Path, layout: Layout) -> str:
     try:
         engines.load(ranks, model, layout)
@@ -81,6 +91,11 @@ def test_heads_that_do_not_divide_are_refused_with_the_degrees_that_do(
 ) -> None:
     words = "4 heads do not divide by ulysses 3; degrees that do: 1, 2, 4"
     assert rank_pools(3).run(refusal, tiny_wan, Layout(ulysses=3)) == [words] * 3
+
+
+def test_what_is_no_directory_and_no_hub_id_is_refused_by_name(rank_pools: Pools) -> None:
+    words = "there is no directory none here, and no hub id is like that: owner/name"
+    assert rank_pools(1).one(refusal, Path("none"), Layout()) == words
 
 
 def test_a_directory_without_a_model_is_refused_by_name(rank_pools: Pools, tmp_path: Path) -> None:

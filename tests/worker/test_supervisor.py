@@ -12,8 +12,8 @@ import pytest
 from jobs.steps import StepTimes
 from jobs.store import JobStore
 from jobs.workers import Workers
-from pipeline.gang.gang import Gang
-from pipeline.gang.protocol import Run
+from pipeline.gang.gang import Gang, GangError
+from pipeline.gang.protocol import Ready, Run
 from pipeline.options import Device, EngineOptions
 from tests.fixtures.waiting import wait_for
 from tests.jobs import making
@@ -22,15 +22,27 @@ from worker.supervisor import Supervisor
 from worker.watchdog import Watchdog
 
 
+class Deviceless(Gang):
+    """Cannot start now; another start might."""
+
+    starts = 0
+
+    def start(self, timeout_s: float) -> Ready:
+        self.starts += 1
+        raise GangError("no xpu device is there")
+
+
 class Bench:
     """A supervisor of a gang that cannot start."""
 
-    def __init__(self, redis_url: str, directory: Path, device: Device) -> None:
+    def __init__(
+        self, redis_url: str, directory: Path, device: Device, kind: type[Gang] = Gang
+    ) -> None:
         options = EngineOptions(model_path=str(directory / "none"), device=device)
         store = JobStore.connect(making.settings(redis_url))
         workers = Workers(store)
         watchdog = Watchdog(StepTimes(store), options, least_s=60, unseen_s=60)
-        self.gang = Gang(options, num_gpus=1, directory=directory)
+        self.gang = kind(options, num_gpus=1, directory=directory)
         self.presence = Presence(workers, options, slots=2)
         self.refused = threading.Event()
         self.supervisor = Supervisor(
@@ -46,9 +58,16 @@ def bench(redis_url: str, tmp_path: Path) -> Iterator[Bench]:
     bench.supervisor.stop()
 
 
-def test_a_gang_that_cannot_start_makes_its_worker_unhealthy(bench: Bench) -> None:
-    wait_for(lambda: bench.presence.state == "unhealthy", "it says so", timeout_s=60)
-    wait_for(lambda: bench.gang.pids, "it is tried again", timeout_s=60)
+def test_a_gang_that_cannot_start_makes_its_worker_unhealthy(
+    redis_url: str, tmp_path: Path
+) -> None:
+    bench = Bench(redis_url, tmp_path, "xpu", Deviceless)
+    gang = bench.gang
+    assert isinstance(gang, Deviceless)
+    bench.supervisor.start()
+    wait_for(lambda: bench.presence.state == "unhealthy", "it says so")
+    wait_for(lambda: gang.starts > 1, "it is tried again")
+    bench.supervisor.stop()
     assert not bench.refused.is_set()
 
 
