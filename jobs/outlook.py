@@ -36,8 +36,8 @@ def eta_s(look: Look, *, gangs: int, now: float) -> float | None:
     """Seconds until the job is done; None: it is over, or nothing is known to tell it from.
 
     A job that denoises or is beyond that is measured by its own pace, before that by finished jobs'.
-    A waiting job counts its owner's jobs before it and as many of every other waiting owner, spread
-    over `gangs`, each as long as itself.
+    A waiting job counts its owner's jobs before it, as many of every other waiting owner, and half of
+    one that runs, spread over `gangs`, each as long as itself.
     """
     job, standing = look.job, look.standing
     if job.state.terminal:
@@ -52,7 +52,7 @@ def eta_s(look: Look, *, gangs: int, now: float) -> float | None:
         ran_s = max(0.0, now - (job.started_at or now))
         return max(0.0, whole_s - ran_s)
     jobs_before = max(0, (standing.queue_position or 1) - 1) * max(1, standing.owners)
-    return whole_s * (1 + jobs_before / max(1, gangs))
+    return whole_s * (1 + (jobs_before + 0.5) / max(1, gangs))
 
 
 def _percent_resumed(job: Job) -> int:

@@ -97,11 +97,14 @@ def test_a_look_tells_place_and_time(store: JobStore, board: Board, workers: Wor
     store.redis.set(store.key("costs", "tiny"), "[[100, 50, 50]]")
     waits = store.submit(making.job())
     look = store.look(waits.id)
-    alone = eta_s(look, gangs=100, now=0.0)
-    behind = eta_s(look, gangs=1, now=0.0)
-    assert alone is not None
-    assert behind is not None
-    assert 0 < alone < behind
+    whole_s = look.standing.whole_s
+    assert whole_s is not None
+    assert whole_s > 0
+    assert look.standing.queue_position == 3
+    half_of_what_runs_and_two_before = 2.5
+    for gangs in (1, 5):
+        expected_s = whole_s * (1 + half_of_what_runs_and_two_before / gangs)
+        assert eta_s(look, gangs=gangs, now=0.0) == pytest.approx(expected_s)
 
 
 def test_a_denoising_job_is_measured_by_its_own_pace(store: JobStore, board: Board) -> None:
