@@ -23,6 +23,8 @@ class Cuda(Accelerator):
         "CUBLAS_STATUS_ALLOC_FAILED",
         "CUDNN_STATUS_ALLOC_FAILED",
         "DEVICE_ALLOCATION_FAILED",  # cuDNN 9's
+        # A convolution that found no memory for the workspace of any of cuDNN's engines.
+        "unable to find an engine to execute this computation",
     )
     lse_operators = (
         "_scaled_dot_product_cudnn_attention",

@@ -210,6 +210,9 @@ def test_running_out_of_memory_is_told_from_other_errors() -> None:
     )
     assert Cuda().is_out_of_memory(cublas)
     assert not Cpu().is_out_of_memory(cublas)
+    assert Cuda().is_out_of_memory(
+        RuntimeError("FIND was unable to find an engine to execute this computation")
+    )
     assert Xpu().is_out_of_memory(
         RuntimeError(
             "level_zero backend failed with error: 39 (UR_RESULT_ERROR_OUT_OF_DEVICE_MEMORY)"
