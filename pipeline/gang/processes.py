@@ -186,7 +186,9 @@ class RankProcesses:
             code = process.wait()
         if not self._leaving:
             reason = describe(rank, code)
-            if code < 0 and not self._killed:
+            # NCCL's watchdog aborts its process when a peer has left: that is an echo too.
+            echo = self._ended.is_set() and code == -signal.SIGABRT
+            if code < 0 and not self._killed and not echo:
                 self._casualty = self._reason = reason
                 self._signal_all()
             self._reason = self._reason or reason

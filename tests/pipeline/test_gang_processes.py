@@ -12,6 +12,7 @@ from pipeline.gang.processes import Death, RankProcesses
 
 LEAVES = "raise SystemExit(3)"
 DIES_LATE = "import os, signal, time; time.sleep(0.5); os.kill(os.getpid(), signal.SIGKILL)"
+ABORTS_LATE = "import os, time; time.sleep(0.5); os.abort()"
 STAYS = "import time; time.sleep(600)"
 
 
@@ -37,6 +38,14 @@ def test_a_rank_that_takes_its_time_to_die_is_named_and_not_who_left_for_it(
     gang = started(monkeypatch, tmp_path, (LEAVES, DIES_LATE, STAYS))
     assert gang.casualty(60) == "rank 1 was killed by SIGKILL"
     assert last_word(gang) == Death("rank 1 was killed by SIGKILL")
+
+
+def test_a_rank_that_aborts_because_another_left_is_no_casualty(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    gang = started(monkeypatch, tmp_path, (LEAVES, ABORTS_LATE))
+    assert gang.casualty(60) is None
+    assert last_word(gang) == Death("rank 0 exited with status 3")
 
 
 def test_those_who_stay_when_one_leaves_are_killed_and_are_no_casualties(
