@@ -34,11 +34,6 @@ from pipeline.stages.state import State
 
 __all__ = ["Cancelled", "Control", "Engine", "NotFinite", "OutputError", "RankFailed"]
 
-_ONE_BRANCH = (
-    "enable_cfg_parallel: a request whose guidance_scale is 1 or less has one branch a step, which both "
-    "halves of the gang compute"
-)
-
 
 class Engine:
     """Runs the stages of one model, one request at a time; every rank calls it alike."""
@@ -57,7 +52,7 @@ class Engine:
         self.model = model
         self.card = model.card
         self.dtype = model.dtype
-        self.fallbacks = (*model.fallbacks, *[_ONE_BRANCH] * (layout.cfg > 1))
+        self.fallbacks = model.fallbacks
         self.origin = origin_of(options, layout, ranks, attention, model.dtype)
         self._ranks = ranks
         self._attention = attention

@@ -112,6 +112,7 @@ class Gang:
         """
         if self.alive:
             raise GangError("the gang runs already")
+        self.kill()  # where one rank has ended, the others may still be given time to leave
         self._clear()
         if self._processes is not None:
             raise GangError("a rank of the last start does not die: its device may hang")

@@ -18,6 +18,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -47,7 +48,8 @@ class RankProcesses:
         self, size: int, *, rendezvous: Path, device: Device | None, env: Mapping[str, str]
     ) -> None:
         self.inbox: queue.SimpleQueue[FromRank | Death] = queue.SimpleQueue()
-        self._ended = threading.Event()
+        self._first_end: float | None = None
+        """When the first rank's death was seen, on the monotonic clock."""
         self._leaving = False
         self._reason = ""
         self._casualty: str | None = None
@@ -89,7 +91,7 @@ class RankProcesses:
     @property
     def alive(self) -> bool:
         """False from the moment the first rank's death was seen."""
-        return not self._ended.is_set()
+        return self._first_end is None
 
     @property
     def pids(self) -> tuple[int, ...]:
@@ -152,9 +154,9 @@ class RankProcesses:
                 selector.register(pidfd, selectors.EVENT_READ, rank)
             while len(selector.get_map()) > 0:
                 # What a rank said last comes before its death.
-                wait_s = _LEAVING_S if self._ended.is_set() and not self._killed else None
-                ready = sorted(selector.select(wait_s), key=lambda pair: pair[0].data is not None)
-                if not ready and not self._leaving:
+                left_s = self._left_s()
+                ready = sorted(selector.select(left_s), key=lambda pair: pair[0].data is not None)
+                if left_s == 0:
                     self._signal_all()
                 for key, _ in ready:
                     if key.data is not None:
@@ -163,6 +165,12 @@ class RankProcesses:
                     elif not self._on_line(buffer):
                         selector.unregister(key.fd)
         self.inbox.put(Death(self._reason or "the gang left"))
+
+    def _left_s(self) -> float | None:
+        """Until those are killed who stayed when one left; None: nobody is to be."""
+        if self._first_end is None or self._killed or self._leaving:
+            return None
+        return max(0.0, self._first_end + _LEAVING_S - time.monotonic())
 
     def _on_line(self, buffer: bytearray) -> bool:
         """Read what is there; False at the end of the pipe."""
@@ -187,12 +195,13 @@ class RankProcesses:
         if not self._leaving:
             reason = describe(rank, code)
             # NCCL's watchdog aborts its process when a peer has left: that is an echo too.
-            echo = self._ended.is_set() and code == -signal.SIGABRT
+            echo = self._first_end is not None and code == -signal.SIGABRT
             if code < 0 and not self._killed and not echo:
                 self._casualty = self._reason = reason
                 self._signal_all()
             self._reason = self._reason or reason
-        self._ended.set()
+        if self._first_end is None:
+            self._first_end = time.monotonic()
 
 
 def describe(rank: int, code: int) -> str:

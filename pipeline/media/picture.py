@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from pathlib import Path
 
+import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from pipeline.limits import ModelCard, RequestError
@@ -43,4 +44,13 @@ def _read(file: Path, card: ModelCard) -> Image.Image:
         warnings.simplefilter("error", Image.DecompressionBombWarning)
         with Image.open(file, formats=FORMATS) as image:
             card.check_image("image", *image.size)
-            return ImageOps.exif_transpose(image).convert("RGB")
+            return _as_rgb(ImageOps.exif_transpose(image))
+
+
+def _as_rgb(image: Image.Image) -> Image.Image:
+    """Of a grey picture with 16 bits a pixel Pillow itself would make white whatever is above 255."""
+    if image.mode in ("I", "F"):
+        raise RequestError("image", image.mode, "must have 8 or 16 bits a channel")
+    if image.mode.startswith("I;16"):
+        image = Image.fromarray((np.asarray(image) / 257).round().astype(np.uint8))
+    return image.convert("RGB")

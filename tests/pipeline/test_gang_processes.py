@@ -8,7 +8,10 @@ from pathlib import Path
 import pytest
 
 from pipeline.gang import processes
+from pipeline.gang.gang import Gang, GangError
 from pipeline.gang.processes import Death, RankProcesses
+from pipeline.options import EngineOptions
+from tests.fixtures.waiting import wait_for
 
 LEAVES = "raise SystemExit(3)"
 DIES_LATE = "import os, signal, time; time.sleep(0.5); os.kill(os.getpid(), signal.SIGKILL)"
@@ -56,6 +59,17 @@ def test_those_who_stay_when_one_leaves_are_killed_and_are_no_casualties(
     assert gang.casualty(60) is None
     assert last_word(gang) == Death("rank 0 exited with status 3")
     assert not gang.alive
+
+
+def test_a_start_does_not_wait_for_those_who_stayed(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(processes, "_LEAVING_S", 600)
+    gang = Gang(EngineOptions(model_path="m"), num_gpus=2, directory=tmp_path)
+    gang._processes = started(monkeypatch, tmp_path, (LEAVES, STAYS))
+    wait_for(lambda: not gang.alive, "the first has left")
+    with pytest.raises(GangError, match=r"not ready within 0.1 s"):  # the new ones never are
+        gang.start(0.1)
 
 
 def test_ranks_killed_by_their_parent_are_no_casualties(

@@ -30,6 +30,23 @@ def test_any_mode_becomes_rgb(tmp_path: Path, mode: str) -> None:
     assert (image.mode, image.size) == ("RGB", (8, 4))
 
 
+@pytest.mark.parametrize("form", ["PNG", "TIFF"])
+def test_sixteen_bits_of_grey_become_eight(tmp_path: Path, form: str) -> None:
+    file = tmp_path / "input"
+    ramp = np.arange(256, dtype=np.uint16).reshape(16, 16)
+    Image.fromarray(ramp * 257).save(file, format=form)
+    seen = np.asarray(open_image(file, CARD))
+    np.testing.assert_array_equal(seen, np.repeat(ramp[..., None], 3, axis=2))
+
+
+@pytest.mark.parametrize("mode", ["I", "F"])
+def test_pixels_whose_range_nobody_knows_are_refused(tmp_path: Path, mode: str) -> None:
+    file = tmp_path / "input"
+    Image.new(mode, (8, 4)).save(file, format="TIFF")
+    with pytest.raises(RequestError, match=f"image must have 8 or 16 bits a channel, got '{mode}'"):
+        open_image(file, CARD)
+
+
 def test_a_photograph_stands_upright(tmp_path: Path) -> None:
     file = tmp_path / "photo.jpg"
     exif = Image.Exif()
