@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 import tempfile
 from collections.abc import Iterable, Sequence
@@ -52,9 +53,9 @@ def check_ending(output_path: str | Path) -> None:
 def plan_paths(output_path: str | Path, requests: Sequence[Request]) -> list[Path]:
     """One path a request, in order, no two alike.
 
-    `output_path` with a file's suffix is the file itself, numbered if there are several; anything
-    else, and a directory that is there, is a directory, and the files in it are named after prompt
-    and seed.
+    `output_path` with a file's suffix is the file itself, numbered if there are several, and written
+    over; anything else, and a directory that is there, is a directory, and the files in it are named
+    after prompt and seed, numbered so that none takes the place of another, of an earlier call either.
 
     Raises:
         RequestError: a suffix that does not fit what is generated.
@@ -63,21 +64,31 @@ def plan_paths(output_path: str | Path, requests: Sequence[Request]) -> list[Pat
     target = Path(output_path).expanduser()
     suffix = target.suffix.lower()
     if target.is_dir() or not _OF_FILE.fullmatch(suffix):
-        stems = [target / f"{_slug(request.prompt)}-{request.seed}" for request in requests]
-        suffixes = [request.suffix for request in requests]
-    else:
+        paths: list[Path] = []
         for request in requests:
-            if suffix != request.suffix and (suffix, request.suffix) != (".jpeg", ".jpg"):
-                raise RequestError(
-                    "output_path", str(target), f"must end in {request.suffix} or be a folder"
-                )
-        stems = [target.with_suffix("")] * len(requests)
-        suffixes = [target.suffix] * len(requests)
-    paths = []
-    for index, (stem, ending) in enumerate(zip(stems, suffixes, strict=True)):
-        number = f"-{stems[:index].count(stem) + 1}" if stems.count(stem) > 1 else ""
-        paths.append(stem.with_name(f"{stem.name}{number}{ending}"))
-    return paths
+            paths.append(_free(target, request, paths))
+        return paths
+    for request in requests:
+        if suffix != request.suffix and (suffix, request.suffix) != (".jpeg", ".jpg"):
+            raise RequestError(
+                "output_path", str(target), f"must end in {request.suffix} or be a folder"
+            )
+    if len(requests) == 1:
+        return [target]
+    return [
+        target.with_name(f"{target.stem}-{number}{target.suffix}")
+        for number in range(1, len(requests) + 1)
+    ]
+
+
+def _free(folder: Path, request: Request, taken: Sequence[Path]) -> Path:
+    """A file in the folder that is neither taken nor there."""
+    name = f"{_slug(request.prompt)}-{request.seed}"
+    for number in itertools.count(1):
+        path = folder / f"{name}{f'-{number}' * (number > 1)}{request.suffix}"
+        if path not in taken and not path.exists():
+            break
+    return path
 
 
 def make_folders(folders: Iterable[Path]) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import warnings
 from pathlib import Path
 
-import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from pipeline.limits import ModelCard, RequestError
@@ -52,5 +51,5 @@ def _as_rgb(image: Image.Image) -> Image.Image:
     if image.mode in ("I", "F"):
         raise RequestError("image", image.mode, "must have 8 or 16 bits a channel")
     if image.mode.startswith("I;16"):
-        image = Image.fromarray((np.asarray(image) / 257).round().astype(np.uint8))
+        image = image.convert("I").point(lambda level: level * (1 / 257) + 0.5).convert("L")
     return image.convert("RGB")

@@ -1,4 +1,4 @@
-"""The one door through which tensors pass between ranks.
+"""The one door through which tensors that count pass between ranks (`following` sends its zeros itself).
 
 Functional collectives throughout: on Intel's Arc `dist.all_to_all_single` has corrupted data where
 the functional form did not (torch-xpu-ops#3021), and torch.compile traces only these. Their ops are

@@ -144,7 +144,10 @@ class _Follower:
 
 
 class _Memory:
-    """Memory that every exchange under way uses at once: for zeros to send, or for what nobody reads."""
+    """Memory that every exchange under way uses at once: for zeros to send, or for what nobody reads.
+
+    A sum that is under way may find another's numbers there: its step is thrown away all the same.
+    """
 
     def __init__(self, device: torch.device) -> None:
         self._bytes = torch.zeros(0, dtype=torch.uint8, device=device)

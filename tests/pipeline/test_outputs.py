@@ -47,8 +47,21 @@ def test_a_directorys_files_are_named_after_prompt_and_seed() -> None:
 
 def test_no_two_outputs_share_a_file() -> None:
     assert plan_paths("out", [request(), request()]) == [
-        Path("out/a-fox-1-1.mp4"),
+        Path("out/a-fox-1.mp4"),
         Path("out/a-fox-1-2.mp4"),
+    ]
+
+
+def test_in_a_folder_no_earlier_file_is_written_over(tmp_path: Path) -> None:
+    first, second = tmp_path / "a-fox-1.mp4", tmp_path / "a-fox-1-2.mp4"
+    assert plan_paths(tmp_path, [request()]) == [first]
+    first.touch()
+    assert plan_paths(tmp_path, [request()]) == [second]
+    second.touch()
+    assert plan_paths(tmp_path, [request(), request(seed=2), request()]) == [
+        tmp_path / "a-fox-1-3.mp4",
+        tmp_path / "a-fox-2.mp4",
+        tmp_path / "a-fox-1-4.mp4",
     ]
 
 
