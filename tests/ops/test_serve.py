@@ -223,14 +223,6 @@ def test_a_killed_api_comes_back(stack: Stack) -> None:
     wait_for(answers, "the API answers again", timeout_s=PATIENCE_S)
 
 
-def test_a_rank_killed_under_a_job_costs_an_attempt_and_no_job(stack: Stack) -> None:
-    job_id = stack.submit(**LONG)
-    stack.wait_denoising(job_id)
-    (rank,) = stack.processes(r"pipeline\.gang\.rank .*--rank[ =]1\b")
-    os.kill(rank, signal.SIGKILL)
-    assert stack.wait_completed(job_id)["attempt"] == 2
-
-
 def test_health_is_503_from_a_workers_death_until_the_next_is_ready(stack: Stack) -> None:
     def health() -> tuple[int, list[str]]:
         answer = stack.client.get("/health")
