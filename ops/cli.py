@@ -196,17 +196,15 @@ def doctor(
     ] = None,
     width: Annotated[
         int | None,
-        typer.Option(min=1, help="Pixels, for the layout. Omitted: card.json's, or 832."),
+        typer.Option(min=1, help="Pixels, for the layout. Omitted: the model's own."),
     ] = None,
     height: Annotated[
         int | None,
-        typer.Option(min=1, help="Pixels, for the layout. Omitted: card.json's, or 480."),
+        typer.Option(min=1, help="Pixels, for the layout. Omitted: the model's own."),
     ] = None,
     num_frames: Annotated[
         int | None,
-        typer.Option(
-            min=1, help="Frames, for the layout. Omitted: card.json's, or 81; of an image, 1."
-        ),
+        typer.Option(min=1, help="Frames, for the layout. Omitted: the model's own."),
     ] = None,
     log: Annotated[Path | None, typer.Option(help="Find known problems in this log.")] = None,
     timeout: Annotated[float, typer.Option(min=1, help="Seconds for each exchange.")] = 30.0,

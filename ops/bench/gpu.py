@@ -35,6 +35,9 @@ HEAD = (
 )
 
 
+_DEGREES = ("dp_size", "sp_degree", "ulysses_degree", "ring_degree", "tp_size")
+
+
 @dataclass(frozen=True)
 class Row:
     """One line of the table."""
@@ -124,11 +127,13 @@ def run_gpu_bench(options: EngineOptions, *, full: bool, steps: int, only: str |
         only: run the first row and those whose name has this in it.
 
     Raises:
-        Refused: there are no rows for so many devices.
+        Refused: there are no rows for so many devices, or a degree is asked for: the rows have theirs.
     """
     gpus = options.num_gpus or 1
     if gpus not in ROWS:
         raise Refused(f"num_gpus {gpus}: there are rows for {', '.join(map(str, ROWS))}")
+    if any(getattr(options, degree) is not None for degree in _DEGREES):
+        raise Refused(f"{', '.join(_DEGREES)}: each row has its own")
     rows = [row for row in ROWS[gpus] if row is ONE[0] or (only or "") in row.name]
     if gpus > 1:
         rows.insert(0, ONE[0])

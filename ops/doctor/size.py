@@ -12,12 +12,10 @@ from pipeline import reach
 from pipeline.limits import RequestError
 from pipeline.outline import read_config
 
-_DEFAULTS = {"width": 832, "height": 480, "num_frames": 81}
-
 
 @dataclass(frozen=True)
 class Size:
-    """What is to be made; None: as the directory's own card.json has it, or 832x480, or 81 frames."""
+    """What is to be made; None: what the directory's own card.json or else the family has."""
 
     width: int | None = None
     height: int | None = None
@@ -41,24 +39,31 @@ class Size:
         card = read_config(directory / "card.json")
         own = {field: value for field, value in card.items() if isinstance(value, int)}
         if isinstance(transformer.get("patch_size"), list):
-            return self._of_video(vae, transformer, own)
+            index = read_config(directory / "model_index.json")
+            return self._of_video(vae, transformer, index, own)
         if "block_out_channels" in vae:
             return self._of_image(vae, own)
         return None
 
     def _of_video(
-        self, vae: dict[str, Any], transformer: dict[str, Any], own: Mapping[str, int]
+        self,
+        vae: Mapping[str, Any],
+        transformer: Mapping[str, Any],
+        index: Mapping[str, Any],
+        own: Mapping[str, int],
     ) -> int:
         patch: list[int] = transformer["patch_size"]
         time: int = vae.get("scale_factor_temporal", 4)
         space: int = vae.get("scale_factor_spatial", 8)
-        most = reach.wan(
+        family = reach.wan(
             rotary=transformer.get("rope_max_seq_len", 1024),
             patch_time=patch[0],
             size_multiple=space * patch[1],
             frame_step=time,
+            two_experts=index.get("boundary_ratio") is not None,
+            either=bool(index.get("expand_timesteps")),
         )
-        card = {**_DEFAULTS, **most, **own}
+        card = {**family, **own}
         rows = _share("height", self._given("height", card), space * patch[1])
         columns = _share("width", self._given("width", card), space * patch[2])
         frames = self._given("num_frames", card)
@@ -73,7 +78,7 @@ class Size:
         pixels: int = 2 ** len(vae["block_out_channels"])
         if self.num_frames not in (None, 1):
             raise RequestError("num_frames", self.num_frames, "must be 1: the model makes images")
-        card = {**_DEFAULTS, **reach.FLUX2, **own}
+        card = {**reach.FLUX2, **own}
         rows, columns = (
             _share(field, self._given(field, card), pixels) for field in ("height", "width")
         )

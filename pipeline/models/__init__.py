@@ -77,7 +77,22 @@ def _index(path: str) -> dict[str, Any]:
         if _is_missing(error.__context__):
             raise ValueError(f"{here} the hub has no such model: {error}") from error
         raise OSError(f"{here} the hub does not answer: {error.__context__ or error}") from error
+    if Path(path).is_dir() and (missing := _missing_parts(Path(path), index)):
+        raise ValueError(
+            f"{path} has no {', '.join(missing)}, which its model_index.json names as parts"
+        )
     return index
+
+
+def _missing_parts(directory: Path, index: dict[str, Any]) -> list[str]:
+    return [
+        name
+        for name, value in index.items()
+        if isinstance(value, list | tuple)
+        and None not in value
+        and not name.startswith("_")
+        and not (directory / name).is_dir()
+    ]
 
 
 def _is_missing(error: BaseException | None) -> bool:

@@ -115,9 +115,6 @@ def card_defaults(pipe: Any, geometry: Geometry) -> dict[str, Any]:
     return {
         "family": "flux2",
         "workloads": ("t2i", "i2i"),
-        "width": 1024,
-        "height": 1024,
-        "num_frames": 1,
         "fps": 1,
         "num_inference_steps": 4 if distilled else 50,
         "guidance_scale": 1.0 if distilled else 4.0,

@@ -48,11 +48,10 @@ def card_defaults(pipe: Any, geometry: Geometry) -> dict[str, Any]:
     """What the authors' own configs say of this Wan."""
     config = pipe.transformer.config
     size_multiple = geometry.vae_space * geometry.patch[1]
+    two_experts = pipe.config.boundary_ratio is not None
+    either = pipe.config.expand_timesteps
     return {
         "family": "wan",
-        "width": 832,
-        "height": 480,
-        "num_frames": 81,
         "fps": 16,
         "guidance_scale": 5.0,
         **reach.wan(
@@ -60,13 +59,15 @@ def card_defaults(pipe: Any, geometry: Geometry) -> dict[str, Any]:
             patch_time=geometry.patch[0],
             size_multiple=size_multiple,
             frame_step=geometry.vae_time,
+            two_experts=two_experts,
+            either=either,
         ),
         "size_multiple": size_multiple,
         "frame_step": geometry.vae_time,
         **_of_variant(
             from_image=config.in_channels != geometry.channels,
-            two_experts=pipe.config.boundary_ratio is not None,
-            either=pipe.config.expand_timesteps,
+            two_experts=two_experts,
+            either=either,
         ),
     }
 
@@ -77,9 +78,6 @@ def _of_variant(*, from_image: bool, two_experts: bool, either: bool) -> dict[st
         return {
             "workloads": ("t2v", "t2i", "i2v"),
             "max_images": 1,
-            "width": 1280,
-            "height": 704,
-            "num_frames": 121,
             "fps": 24,
             "num_inference_steps": 50,
         }
@@ -89,8 +87,6 @@ def _of_variant(*, from_image: bool, two_experts: bool, either: bool) -> dict[st
     if two_experts:
         high, low = (3.5, 3.5) if from_image else (4.0, 3.0)
         variant |= {
-            "width": 1280,
-            "height": 720,
             "num_inference_steps": 40,
             "guidance_scale": high,
             "guidance_scale_2": low,

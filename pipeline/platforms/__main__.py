@@ -9,6 +9,7 @@ import sys
 
 import torch
 
+from pipeline.parallel.meeting import timeout
 from pipeline.platforms import Platform, find
 
 
@@ -21,6 +22,7 @@ def main() -> int:
     try:
         platform = find(asked.device)
         backend = platform.resolve_backend(os.environ.get("TORCH_DISTRIBUTED_BACKEND", "").lower())
+        timeout(os.environ)
         if asked.attention_backend is not None:
             _try_attention(asked.attention_backend, platform)
     except ValueError as error:

@@ -9,6 +9,7 @@ import pytest
 
 from ops.bench import gpu
 from ops.bench.gpu import ROWS, Row, Seen
+from ops.options import Refused
 from pipeline.options import EngineOptions
 from pipeline.outline import Outline
 from pipeline.request import Params
@@ -50,3 +51,10 @@ def test_a_row_stands_beside_the_first_and_says_what_it_cannot_be(
         "| none | - | - | - | fa3 / is for Hopper |",
         "| same | 1.250 | 0.50 | 3.00 GiB | 0 |",
     ]
+
+
+@pytest.mark.parametrize("asked", [{"num_gpus": 3}, {"num_gpus": 2, "sp_degree": 2}], ids=str)
+def test_what_no_row_is_for_is_refused_before_a_model_is_made(asked: dict[str, int]) -> None:
+    options = EngineOptions.model_validate({"model_path": "m", **asked})
+    with pytest.raises(Refused, match=r"rows for 1, 2, 4|each row has its own"):
+        gpu.run_gpu_bench(options, full=False, steps=2, only=None)

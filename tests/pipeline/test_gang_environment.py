@@ -91,6 +91,14 @@ def test_a_backend_that_is_not_for_the_device_is_refused_before_anything_starts(
         probe(EngineOptions(model_path="m", device="cpu"))
 
 
+def test_a_timeout_that_is_none_is_refused_before_anything_starts(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("TORCH_DISTRIBUTED_TIMEOUT", "abc")
+    with pytest.raises(GangError, match=r"^TORCH_DISTRIBUTED_TIMEOUT='abc' is no whole number"):
+        probe(EngineOptions(model_path="m", device="cpu"))
+
+
 @pytest.mark.parametrize("name", ["MASTER_ADDR", "MASTER_PORT"])
 def test_one_meeting_place_for_several_gangs_is_refused(name: str) -> None:
     with pytest.raises(ValueError, match=f"^{name}=29500 names one meeting place for dp_size 2"):

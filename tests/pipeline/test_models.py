@@ -103,6 +103,16 @@ def test_a_directory_without_a_model_is_refused_by_name(rank_pools: Pools, tmp_p
     assert rank_pools(1).one(refusal, tmp_path, Layout()) == words
 
 
+def test_parts_that_are_missing_are_named(
+    rank_pools: Pools, tiny_wan: Path, tmp_path: Path
+) -> None:
+    shutil.copy(tiny_wan / "model_index.json", tmp_path)
+    for part in ("scheduler", "text_encoder", "tokenizer"):
+        (tmp_path / part).mkdir()
+    words = f"{tmp_path} has no transformer, vae, which its model_index.json names as parts"
+    assert rank_pools(1).one(refusal, tmp_path, Layout()) == words
+
+
 @pytest.mark.parametrize(
     ("index", "words"),
     [

@@ -25,6 +25,18 @@ def test_another_vae_makes_fewer(tmp_path: Path) -> None:
     assert Size(1280, 704, 121).tokens(folder, WAN) == 31 * 22 * 40
 
 
+def test_what_nobody_says_is_the_familys(tmp_path: Path) -> None:
+    assert Size().tokens(model(tmp_path), WAN) == 21 * 30 * 52
+    index = tmp_path / "model_index.json"
+    index.write_text(json.dumps({"boundary_ratio": 0.875}))
+    assert Size().tokens(tmp_path, WAN) == 21 * 45 * 80, "1280x720, 81 frames"
+    index.write_text(json.dumps({"boundary_ratio": None, "expand_timesteps": True}))
+    assert Size().tokens(tmp_path, WAN) == 31 * 44 * 80, "1280x704, 121 frames"
+    config = {"block_out_channels": [128, 256, 512, 512]}
+    (tmp_path / "vae" / "config.json").write_text(json.dumps(config))
+    assert Size().tokens(tmp_path, FLUX) == 64 * 64, "1024x1024"
+
+
 def test_an_image_models_tokens_are_its_rows_and_columns(tmp_path: Path) -> None:
     folder = model(tmp_path, block_out_channels=[128, 256, 512, 512])
     assert Size(1024, 512).tokens(folder, FLUX) == 64 * 32
