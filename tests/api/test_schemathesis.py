@@ -79,7 +79,7 @@ def schema(url: str, keys: dict[str, str], tmp_path: Path) -> schemathesis.BaseS
             },
             # Neither may see what the other has made.
             "auth": {"wfc": {"path": str(known), "peers": list(keys)}},
-            "generation": {"max-examples": 5, "deterministic": True, "database": "none"},
+            "generation": {"max-examples": 3, "deterministic": True, "database": "none"},
             "continue-on-failure": True,
             "cache": {"enabled": False},  # no run begins with what an earlier one has seen
         }

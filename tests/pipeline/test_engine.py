@@ -186,21 +186,6 @@ def test_nan_on_one_rank_ends_the_step_on_all(rank_pools: Pools, seen_by: int) -
     assert rank_pools(2).run(see_nan, 2) == ["", ""]
 
 
-def fallbacks(ranks: Ranks, model: Path, layout: Layout) -> tuple[str, ...]:
-    said: tuple[str, ...] = engines.load(ranks, model, layout).fallbacks
-    return said
-
-
-def test_cfg_parallel_says_which_requests_leave_it_nothing_to_share(
-    rank_pools: Pools, tiny_wan: Path
-) -> None:
-    assert rank_pools(2).one(fallbacks, tiny_wan, Layout(ulysses=2)) == ()
-    (said,) = rank_pools(2).one(fallbacks, tiny_wan, Layout(cfg=2))
-    assert said.startswith(
-        "enable_cfg_parallel: a request whose guidance_scale is 1 or less has one "
-    )
-
-
 def refuse(ranks: Ranks, model: Path, file: Path, changes: dict[str, Any]) -> str:
     engine = engines.load(ranks, model, Layout(ulysses=2))
     request = engines.request_for(engine).model_copy(update=changes)
