@@ -172,6 +172,10 @@ def _choose(
                 f"--model-path {model_path} is no Diffusers directory: no model_index.json"
             )
         model_path = str(directory)
+    elif model_path.count("/") != 1 and not Path(model_path).is_dir():
+        raise Refused(
+            f"--model-path {model_path}: no such directory is here, and no hub id is like that: owner/name"
+        )
     try:
         chosen = EngineOptions(
             model_path=model_path,

@@ -67,12 +67,13 @@ def run(
     *,
     kinds: Sequence[Fault] = FAULTS,
     tree: Path = TREE,
+    gpus: int = 2,
     say: Say = print,
 ) -> Outcome:
     """Strike `count` faults and judge the whole history. The folder is kept where something is wrong."""
     began = time.monotonic()
     history = History()
-    stack = Stack(Path(tempfile.mkdtemp(prefix="rushes-chaos-")), history, tree=tree)
+    stack = Stack(Path(tempfile.mkdtemp(prefix="rushes-chaos-")), history, tree=tree, gpus=gpus)
     skipped = {fault.name: fault.missing(stack) for fault in kinds if fault.missing(stack)}
     for name, why in skipped.items():
         say(f"SKIPPED {name}: {why}")

@@ -49,8 +49,8 @@ KEEP_S = 0.25
 class Stack:
     """Everything that runs. `running()` starts and ends it."""
 
-    def __init__(self, folder: Path, history: History, *, tree: Path = TREE) -> None:
-        """Nothing runs yet. `tree`: whose code runs, for planted bugs."""
+    def __init__(self, folder: Path, history: History, *, tree: Path = TREE, gpus: int = 2) -> None:
+        """Nothing runs yet. `tree`: whose code runs, for planted bugs; `gpus`: ranks of a gang."""
         self.history = history
         self.mark = f"chaos-{os.getpid()}-{time.time_ns()}"
         self.folder = folder
@@ -60,6 +60,7 @@ class Stack:
         self.small_disk = SmallDisk(folder / "home" / "attempts")
         self.network = Network()
         self._tree = tree
+        self._gpus = gpus
         self._stop = threading.Event()
         self._keeper = threading.Thread(target=self._keep, name="keeper", daemon=True)
         redis_port = free_port()
@@ -232,7 +233,7 @@ class Stack:
         return Part(name, command, env=kept | given, folder=self._tree)
 
     def _worker(self, number: int) -> Part:
-        command = [*RUSHES, "worker", "--device", "cpu", "--num-gpus", "2"]
+        command = [*RUSHES, "worker", "--device", "cpu", "--num-gpus", str(self._gpus)]
         if not self.small_disk.missing:
             command = self.small_disk.command(command)
         return self._part(f"worker-{number}", command, {})

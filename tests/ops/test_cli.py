@@ -66,7 +66,7 @@ def test_the_command_line_loads_no_model_library() -> None:
 @pytest.mark.parametrize("command", ["serve", "worker", "generate"])
 def test_options_that_contradict_each_other_are_one_line(command: str) -> None:
     prompt = ("--prompt", "x") if command == "generate" else ()
-    line = refused(rushes(command, *prompt, "--model-path", "m", "--hsdp-shard-dim", "2"))
+    line = refused(rushes(command, *prompt, "--model-path", "own/m", "--hsdp-shard-dim", "2"))
     assert line == "rushes: hsdp_shard_dim says how use_fsdp_inference shards: give both\n"
 
 
@@ -103,13 +103,13 @@ def test_a_misspelt_variable_is_refused_with_the_nearest_known_one(tmp_path: Pat
 
 
 def test_a_bad_setting_is_named_with_its_way_out(tmp_path: Path) -> None:
-    done = rushes("serve", "--model-path", "m", RUSHES_HOME=str(tmp_path), RUSHES_LEASE_S="3")
+    done = rushes("serve", "--model-path", "own/m", RUSHES_HOME=str(tmp_path), RUSHES_LEASE_S="3")
     assert "RUSHES_LEASE_S 3 must be at least three beats" in refused(done)
 
 
 def test_serve_refuses_a_layout_that_does_not_fit_with_the_numbers(tmp_path: Path) -> None:
     done = rushes(
-        *("serve", "--model-path", "m", "--port", str(free_port()), "--device", "cpu"),
+        *("serve", "--model-path", "own/m", "--port", str(free_port()), "--device", "cpu"),
         *("--num-gpus", "4", "--dp-size", "3"),
         RUSHES_HOME=str(tmp_path),
     )
@@ -121,7 +121,9 @@ def test_serve_refuses_a_taken_port_before_anything_starts(tmp_path: Path) -> No
 
     with socket.create_server((LOOPBACK, 0)) as listener:
         port = listener.getsockname()[1]
-        done = rushes("serve", "--model-path", "m", "--port", str(port), RUSHES_HOME=str(tmp_path))
+        done = rushes(
+            "serve", "--model-path", "own/m", "--port", str(port), RUSHES_HOME=str(tmp_path)
+        )
     assert f"port {port} on 127.0.0.1 is taken: choose another with --port" in refused(done)
     assert not (tmp_path / "redis").exists()
 
@@ -131,7 +133,7 @@ def test_serve_refuses_a_home_in_use_by_name(tmp_path: Path) -> None:
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as holder:
         assert holder.stdout is not None
         assert holder.stdout.readline() == "held\n"
-        done = rushes("serve", "--model-path", "m", RUSHES_HOME=str(tmp_path))
+        done = rushes("serve", "--model-path", "own/m", RUSHES_HOME=str(tmp_path))
         holder.kill()
     assert f"RUSHES_HOME {tmp_path} is in use by another rushes serve (pid {holder.pid})" in (
         refused(done)
@@ -141,7 +143,7 @@ def test_serve_refuses_a_home_in_use_by_name(tmp_path: Path) -> None:
 def test_serve_refuses_a_redis_that_does_not_answer(tmp_path: Path) -> None:
     url = f"redis://:hush@127.0.0.1:{free_port()}/0"
     done = rushes(
-        *("serve", "--model-path", "m", "--port", str(free_port())),
+        *("serve", "--model-path", "own/m", "--port", str(free_port())),
         RUSHES_HOME=str(tmp_path),
         RUSHES_REDIS_URL=url,
     )

@@ -61,6 +61,7 @@ def command_lines() -> list[tuple[dict[str, str], list[str]]]:
     for block in blocks("bash"):
         # The guide writes comments behind a line's backslash, which no shell would read so.
         text = re.sub(r"\\[ \t]*#.*$", r"\\", block, flags=re.MULTILINE).replace("\\\n", " ")
+        text = text.replace("MODEL_PATH", "own/model")  # what a reader puts in its place
         exports: dict[str, str] = {}
         for line in text.splitlines():
             command = line.partition(" ")[0]

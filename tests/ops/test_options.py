@@ -82,7 +82,7 @@ def test_the_environment_holds_where_the_command_line_is_silent(
 ) -> None:
     monkeypatch.setenv("RUSHES_PORT", "31000")
     monkeypatch.setenv("RUSHES_LOG_LEVEL", "error")
-    settings = parse("--model-path", "m", "--port", "32000")[0].settings
+    settings = parse("--model-path", "own/m", "--port", "32000")[0].settings
     assert (settings.port, settings.log_level) == (32000, "error")
 
 
@@ -108,6 +108,8 @@ def test_the_demo_model_is_looked_for_inside_the_package() -> None:
 def test_a_local_path_must_be_a_diffusers_directory(tmp_path: Path) -> None:
     with pytest.raises(Refused, match=r"no Diffusers directory: no model_index\.json"):
         parse("--model-path", str(tmp_path))
+    with pytest.raises(Refused, match="nowhere: no such directory is here, and no hub id"):
+        parse("--model-path", "nowhere")
     (tmp_path / "model_index.json").touch()
     assert parse("--model-path", str(tmp_path))[0].engine.model_path == str(tmp_path)
 
@@ -116,13 +118,13 @@ def test_a_local_path_must_be_a_diffusers_directory(tmp_path: Path) -> None:
 def test_a_command_with_its_own_progress_is_quiet_unless_told(
     told: tuple[str, ...], level: str
 ) -> None:
-    parse("--model-path", "m", *told)[0].tell_ranks()
+    parse("--model-path", "own/m", *told)[0].tell_ranks()
     assert os.environ["RUSHES_LOG_LEVEL"] == level
 
 
 def test_sharded_weights_arrive() -> None:
-    chosen, _ = parse("--model-path", "m", "--use-fsdp-inference", "--hsdp-shard-dim", "2")
-    expected = EngineOptions(model_path="m", use_fsdp_inference=True, hsdp_shard_dim=2)
+    chosen, _ = parse("--model-path", "own/m", "--use-fsdp-inference", "--hsdp-shard-dim", "2")
+    expected = EngineOptions(model_path="own/m", use_fsdp_inference=True, hsdp_shard_dim=2)
     assert chosen.engine == expected
 
 
@@ -142,7 +144,7 @@ def test_options_that_contradict_each_other_are_refused(
     arguments: tuple[str, ...], words: str
 ) -> None:
     with pytest.raises(Refused, match=words):
-        parse("--model-path", "m", *arguments)
+        parse("--model-path", "own/m", *arguments)
 
 
 @pytest.mark.parametrize(
