@@ -150,7 +150,7 @@ def test_options_that_contradict_each_other_are_refused(
 @pytest.mark.parametrize(
     "options",
     [
-        EngineOptions(model_path="m"),
+        EngineOptions(model_path="own/m"),
         EngineOptions(
             model_path="a model/with spaces",
             served_model_name="wan",

@@ -183,7 +183,7 @@ def test_flower_shows_the_job_under_its_own_id(stack: Stack) -> None:
 
 
 def test_a_second_start_on_the_same_home_is_refused_by_name(stack: Stack) -> None:
-    command = [sys.executable, "-m", "ops.cli", "serve", "--model-path", "m"]
+    command = [sys.executable, "-m", "ops.cli", "serve", "--model-path", "own/m"]
     env = {**os.environ, "RUSHES_HOME": str(stack.home)}
     done = subprocess.run(command, env=env, capture_output=True, text=True, check=False)
     assert done.returncode == 2
