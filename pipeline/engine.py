@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
@@ -31,6 +32,8 @@ from pipeline.stages.live import Live
 from pipeline.stages.snapshot import Resume
 from pipeline.stages.stage import check_order
 from pipeline.stages.state import State
+
+log = logging.getLogger("pipeline.engine")
 
 __all__ = ["Cancelled", "Control", "Engine", "NotFinite", "OutputError", "RankFailed"]
 
@@ -117,6 +120,12 @@ class Engine:
             OutputError: the file could not be written.
             RankFailed: another rank failed, and this one is in step with it.
         """
+        if self._layout.cfg > 1 and request.strongest_guidance <= 1 and self._ranks.rank == 0:
+            log.warning(
+                "guidance_scale %g leaves one branch a step: the two halves of the gang, which "
+                "enable_cfg_parallel gives a branch each, compute the same",
+                request.strongest_guidance,
+            )
         with self._profiler.run(), self._attention.in_use(), self._ranks.ledger.in_use():
             state = State(request, inputs=file.parent / INPUTS, resume=resume)
             return self._make(state, file, control, frames_file, previews=previews, live=live)

@@ -103,7 +103,7 @@ FOUR = (
 )
 
 ROWS: Mapping[int, tuple[Row, ...]] = {1: ONE, 2: TWO, 4: FOUR}
-"""By number of devices; the first of `ONE` stands above each."""
+"""By number of devices; whatever they are, the first of `ONE` stands above."""
 
 
 @dataclass(frozen=True)
@@ -134,9 +134,8 @@ def run_gpu_bench(options: EngineOptions, *, full: bool, steps: int, only: str |
         raise Refused(f"num_gpus {gpus}: there are rows for {', '.join(map(str, ROWS))}")
     if any(getattr(options, degree) is not None for degree in _DEGREES):
         raise Refused(f"{', '.join(_DEGREES)}: each row has its own")
-    rows = [row for row in ROWS[gpus] if row is ONE[0] or (only or "") in row.name]
-    if gpus > 1:
-        rows.insert(0, ONE[0])
+    others = (row for row in ROWS[gpus] if row is not ONE[0] and (only or "") in row.name)
+    rows = (ONE[0], *others)
     with shown_progress() as shown, tempfile.TemporaryDirectory(prefix="rushes-bench-") as home:
         shown("making the model")
         model = str(Path(home, "model"))

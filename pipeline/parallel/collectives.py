@@ -70,32 +70,20 @@ def all_reduce(tensor: torch.Tensor, group: ProcessGroup) -> torch.Tensor:
     """The sum of every rank's tensor, all of one shape."""
     if group.size() == 1:
         return tensor
-    return arrived(start_all_reduce(tensor, group))
-
-
-def start_all_reduce(tensor: torch.Tensor, group: ProcessGroup) -> torch.Tensor:
-    """The same, under way."""
-    under_way: torch.Tensor = torch.ops._c10d_functional.all_reduce(
-        tensor.contiguous(), "sum", group.group_name
-    )
+    under_way = torch.ops._c10d_functional.all_reduce(tensor.contiguous(), "sum", group.group_name)
     note("all_reduce", group, tensor, shape=tensor.shape)
-    return under_way
+    return arrived(under_way)
 
 
 def all_gather(tensor: torch.Tensor, group: ProcessGroup) -> torch.Tensor:
     """Stack every rank's tensor, all of one shape, to [ranks, ...]."""
     if group.size() == 1:
         return tensor[None]
-    return arrived(start_all_gather(tensor, group))
-
-
-def start_all_gather(tensor: torch.Tensor, group: ProcessGroup) -> torch.Tensor:
-    """The same, under way."""
-    under_way: torch.Tensor = torch.ops._c10d_functional.all_gather_into_tensor(
+    under_way = torch.ops._c10d_functional.all_gather_into_tensor(
         tensor[None].contiguous(), group.size(), group.group_name
     )
     note("all_gather", group, tensor, shape=tensor.shape)
-    return under_way
+    return arrived(under_way)
 
 
 def all_gather_uneven(

@@ -1,7 +1,10 @@
 from __future__ import annotations
 
+import logging
+import logging.handlers
 from collections.abc import Callable
 from pathlib import Path
+from queue import Queue
 from typing import Any
 from unittest.mock import Mock
 
@@ -184,6 +187,30 @@ def test_nan_on_one_rank_ends_the_step_on_all(rank_pools: Pools, seen_by: int) -
     for heard in rank_pools(2).run(see_nan, seen_by):
         assert heard.startswith("the latent is not finite after step 3: ")
     assert rank_pools(2).run(see_nan, 2) == ["", ""]
+
+
+def warned(ranks: Ranks, model: Path, folder: Path, scale: float) -> list[str]:
+    """What the engine says of a request of this guidance scale under CFG parallel."""
+    engine, said = engines.load(ranks, model, Layout(cfg=2)), Queue[logging.LogRecord]()
+    heard = logging.handlers.QueueHandler(said)
+    logging.getLogger("pipeline.engine").addHandler(heard)
+    request = engines.request_for(engine, guidance_scale=scale, num_inference_steps=1)
+    try:
+        engine.generate(request, folder / "clip.mp4", Recorder())
+    finally:
+        logging.getLogger("pipeline.engine").removeHandler(heard)
+    return [said.get().getMessage() for _ in range(said.qsize())]
+
+
+def test_a_request_that_leaves_half_of_cfg_parallels_ranks_idle_is_said_once(
+    rank_pools: Pools, tiny_wan: Path, tmp_path: Path
+) -> None:
+    first, second = rank_pools(2).run(warned, tiny_wan, tmp_path, 1.0)
+    assert [line.partition(":")[0] for line in first] == [
+        "guidance_scale 1 leaves one branch a step"
+    ]
+    assert second == []
+    assert rank_pools(2).run(warned, tiny_wan, tmp_path, 5.0) == [[], []]
 
 
 def refuse(ranks: Ranks, model: Path, file: Path, changes: dict[str, Any]) -> str:
